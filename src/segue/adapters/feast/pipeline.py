@@ -1,0 +1,77 @@
+"""From the lake to everything that serves: snapshots, registry, plans, online store."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from feast import FeatureStore
+from feast.repo_config import load_repo_config
+from feast.repo_operations import apply_total
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from segue.adapters import plan_files
+from segue.adapters.feast.online_store import SegueOnlineStore
+from segue.adapters.feast.plans import compile_plan
+from segue.adapters.feast.views import EPOCH, is_history, to_milliseconds
+from segue.adapters.history_features import MAX_EVENTS
+from segue.adapters.lake import Lake
+from segue.adapters.snapshots import write_snapshots
+
+
+def refresh(home: Path, repo: Path, *, every_days: int, until: datetime) -> None:
+    """Bring registry, plans and online store up to what the lake knows at `until`.
+
+    Snapshots are computed at `until` and every `every_days` before it, as far back as the log reaches.
+    """
+    lake = Lake(home / "lake")
+    first_ms, last_ms = lake.time_range()
+    end_ms = min(to_milliseconds(until), last_ms + 1)
+    step_ms = every_days * 86_400_000
+    cuts_ms = [*range(end_ms, first_ms, -step_ms)][::-1]
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns) as progress, _quiet():
+        bar = progress.add_task("snapshots", total=1.0)
+        write_snapshots(lake, home / "snapshots", cuts_ms, progress=lambda share: progress.update(bar, completed=share))
+        bar = progress.add_task("feature registry and serving plans", total=1.0)
+        store = apply(repo)
+        publish_plans(home, store)
+        progress.update(bar, completed=1.0)
+        _fill_histories(store, lake, progress)
+        bar = progress.add_task("batch views into the online store", total=1.0)
+        batch = [view.name for view in store.list_feature_views() if not is_history(view)]
+        store.materialize(EPOCH + timedelta(milliseconds=first_ms), until, feature_views=batch)
+        progress.update(bar, completed=1.0)
+
+
+def apply(repo: Path) -> FeatureStore:
+    """What `feast apply` does; returns the store."""
+    config = load_repo_config(repo, repo / "feature_store.yaml")
+    apply_total(config, repo, skip_source_validation=False)
+    return FeatureStore(config=config)
+
+
+def publish_plans(home: Path, store: FeatureStore) -> list[Path]:
+    """Compile and publish the serving plan of every feature service of the registry; returns the files."""
+    services = sorted(service.name for service in store.list_feature_services())
+    return [plan_files.publish(home / "plans", compile_plan(store, service)) for service in services]
+
+
+def _fill_histories(store: FeatureStore, lake: Lake, progress: Progress) -> None:
+    """Merge every customer's events into the online store, by ranges of customers."""
+    ranges = list(lake.customer_ranges(MAX_EVENTS))
+    for view in filter(is_history, store.list_feature_views()):
+        bar = progress.add_task("histories into the online store", total=len(ranges))
+        histories = SegueOnlineStore().histories(store.config, view)
+        for first, past in ranges:
+            histories.add(lake.read(first_customer=first, past_customer=past))
+            progress.advance(bar)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the deprecation warnings that Feast's dependencies raise at each other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield

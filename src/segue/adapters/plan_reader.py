@@ -1,0 +1,186 @@
+"""The plan reader: everything a feature service needs of some entities, in one round trip, without Feast.
+
+It keeps what Feast's own online read loses: the declared order, the ttl, and the difference between a value that is
+missing and one that is zero.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import NDArray
+from redis.exceptions import RedisError
+
+from segue.adapters import histories as history_codec
+from segue.errors import InvalidInput, StoreUnavailable
+from segue.features import table
+from segue.history import Histories, Times, merge, newest
+from segue.inference.plan import HashPart, HistoryPart, Plan
+
+MAX_ENTITIES = 1000
+"""Entities one read may ask for."""
+
+
+class Status(Enum):
+    """What is known of one view of one entity."""
+
+    PRESENT = "PRESENT"
+    EXPIRED = "EXPIRED"
+    """Older than the view's ttl: its values count as missing."""
+    MISSING = "MISSING"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One view of n entities."""
+
+    view: str
+    status: tuple[Status, ...]
+    age_ms: NDArray[np.float64]
+    """(n,) time since the view's newest data, NaN where there is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a plan reads of n entities, as of one time each."""
+
+    names: tuple[str, ...]
+    matrix: NDArray[np.float64]
+    """(n, len(names)) the scalar columns in declared order; NaN is null, missing or expired."""
+    histories: Histories
+    """n histories with the request's events merged in; empty ones where the plan reads no history."""
+    parts: tuple[Part, ...]
+
+
+class PlanReader:
+    """Reads by `plan` through `redis`, an asyncio client that returns bytes."""
+
+    def __init__(self, plan: Plan, redis: Any) -> None:
+        self.plan = plan
+        self._redis = redis
+        position = {feature.name: index for index, feature in enumerate(table.FEATURES)}
+        self._scalars = [column for column in plan.columns if not column.dtype.endswith("[]")]
+        history_views = {part.view for part in plan.histories}
+        if unknown := [each.name for each in self._scalars if each.view in history_views and each.name not in position]:
+            raise InvalidInput.because("plan", f"asks for history features this program does not compute: {unknown}")
+        self._from_history = [
+            (column, position[each.name]) for column, each in enumerate(self._scalars) if each.view in history_views
+        ]
+        self._column = {(each.view, each.name): column for column, each in enumerate(self._scalars)}
+
+    async def read(
+        self, entity: str, ids: Sequence[str] | Sequence[int], now_ms: Times, *, extra: Histories | None = None
+    ) -> Features:
+        """Fetch and compute all columns of one entity type, in one round trip.
+
+        Args:
+            entity: which of the plan's entities `ids` are; columns of other entities stay NaN.
+            ids: n ids, at most MAX_ENTITIES.
+            now_ms: shape (n,), the time each is asked about.
+            extra: n histories of events the caller brings along; they count as if they were stored.
+
+        Raises:
+            InvalidInput: too many ids.
+            StoreUnavailable: the online store did not answer.
+        """
+        if len(ids) > MAX_ENTITIES:
+            raise InvalidInput.because(entity, f"{len(ids)} of them; at most {MAX_ENTITIES} can be read at once")
+        hashes = [part for part in self.plan.hashes if part.entity == entity]
+        histories = [part for part in self.plan.histories if part.entity == entity]
+        replies = await self._fetch(hashes, histories, ids)
+        matrix = np.full((len(ids), len(self._scalars)), np.nan)
+        parts = [self._fill(matrix, part, replies[index], now_ms) for index, part in enumerate(hashes)]
+        merged = Histories.empty(len(ids)) if extra is None else newest(extra)
+        for index, history in enumerate(histories, start=len(hashes)):
+            stored = history_codec.decode(replies[index])
+            merged = stored if extra is None else merge(stored, extra, limit=history.limit)
+            parts.append(_history_part(history, merged, now_ms))
+            if self._from_history:
+                computed = table.compute(merged, now_ms, limit=history.limit)
+                target, source = zip(*self._from_history, strict=True)
+                matrix[:, target] = computed[:, source]
+        return Features(tuple(each.name for each in self._scalars), matrix, merged, tuple(parts))
+
+    async def _fetch(
+        self, hashes: Sequence[HashPart], histories: Sequence[HistoryPart], ids: Sequence[Any]
+    ) -> list[list[Any]]:
+        """One list of n replies for each part."""
+        pipe = self._redis.pipeline(transaction=False)
+        for part in hashes:
+            fields = [bytes.fromhex(field.field_hex) for field in part.fields] + [part.timestamp_field]
+            for each in ids:
+                pipe.hmget(hash_key(part, each), fields)
+        for history in histories:
+            for each in ids:
+                pipe.zrange(f"{history.key_prefix}{each}", 0, -1)
+        try:
+            replies = await pipe.execute()
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable("the online store did not answer") from error
+        return [replies[start : start + len(ids)] for start in range(0, len(replies), max(len(ids), 1))]
+
+    def _fill(self, matrix: NDArray[np.float64], part: HashPart, replies: Sequence[Any], now_ms: Times) -> Part:
+        """Put one view's values into its columns; the others' stay as they are."""
+        columns = [self._column[part.view, field.name] for field in part.fields]
+        statuses = []
+        ages = np.full(len(replies), np.nan)
+        for row, (*values, stamp) in enumerate(replies):
+            if stamp is None:
+                statuses.append(Status.MISSING)
+                continue
+            ages[row] = now_ms[row] - _milliseconds(stamp)
+            expired = part.ttl_seconds and ages[row] > part.ttl_seconds * 1000
+            statuses.append(Status.EXPIRED if expired else Status.PRESENT)
+            if not expired:
+                matrix[row, columns] = [scalar(value) for value in values]
+        return Part(part.view, tuple(statuses), ages)
+
+
+def hash_key(part: HashPart, entity_id: str | int) -> bytes:
+    """The Redis key of one entity, in Feast's layout (entity key serialization version 3)."""
+    is_text = part.key_type == "string"
+    value = str(entity_id).encode() if is_text else int(entity_id).to_bytes(8, "little", signed=True)
+    length = len(value).to_bytes(4, "little")
+    return bytes.fromhex(part.key_prefix_hex) + length + value + bytes.fromhex(part.key_suffix_hex)
+
+
+def scalar(encoded: bytes | None) -> float:
+    """The number in a serialized `feast.types.Value`; NaN for none.
+
+    Read from the wire by hand, since the message's own module is Feast: a Value with a number is one tag and one value
+    (field 3 int32, 4 int64, 5 double, 6 float, 7 bool; protocol buffers encoding).
+
+    Raises:
+        InvalidInput: it holds something other than a number.
+    """
+    if not encoded:
+        return float("nan")
+    tag, payload = encoded[0], encoded[1:]
+    if tag == 5 << 3 | 1 and len(payload) == 8:
+        return float(struct.unpack("<d", payload)[0])
+    if tag == 6 << 3 | 5 and len(payload) == 4:
+        return float(struct.unpack("<f", payload)[0])
+    if tag in {3 << 3, 4 << 3, 7 << 3} and 0 < len(payload) <= 10:
+        unsigned = sum((byte & 0x7F) << (7 * index) for index, byte in enumerate(payload))
+        return float(unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned)
+    raise InvalidInput.because("value", "is not a number in Feast's encoding")
+
+
+def _milliseconds(stamp: bytes) -> int:
+    try:
+        return Timestamp.FromString(stamp).ToMilliseconds()
+    except DecodeError as error:
+        raise InvalidInput.because("timestamp", "is not a timestamp in Feast's encoding") from error
+
+
+def _history_part(part: HistoryPart, histories: Histories, now_ms: Times) -> Part:
+    """A history's age is that of its newest event before the time asked about."""
+    some = histories.lengths > 0
+    ages = np.full(len(histories), np.nan)
+    ages[some] = np.maximum(now_ms[some] - histories.event_time_ms[histories.offsets[1:][some] - 1], 0)
+    return Part(part.view, tuple(Status.PRESENT if each else Status.MISSING for each in some), ages)
