@@ -127,6 +127,25 @@ def record_columns(table: Events | Histories) -> dict[str, NDArray]:
 
 def record_order(row: NDArray[np.integer], columns: dict[str, NDArray]) -> NDArray[np.intp]:
     """Positions that sort records by (row, record order)."""
+    if not len(row):
+        return np.empty(0, np.intp)
+    time = columns["event_time_ms"]
+    earliest, span = int(time.min()), int(time.max()) - int(time.min()) + 1
+    if (int(row.max()) + 1) * span >= 2**63:
+        return _full_order(row, columns)
+    # Nearly every record has its row and time to itself, and one key of both sorts many times faster than six keys:
+    # only the ties are put in full order.
+    key = row.astype(np.int64) * span + (time - earliest)
+    order = np.argsort(key)
+    key = key[order]
+    same = key[1:] == key[:-1]
+    tied = np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
+    part = order[tied]
+    order[tied] = part[_full_order(row[part], {name: column[part] for name, column in columns.items()})]
+    return order
+
+
+def _full_order(row: NDArray[np.integer], columns: dict[str, NDArray]) -> NDArray[np.intp]:
     payload = [columns["value_minor"].view(np.uint64), columns["kind"], columns["item"].view(np.uint64)]
     return np.lexsort([*payload, columns["event_id"], columns["event_time_ms"], row])
 

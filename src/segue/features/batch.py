@@ -75,20 +75,23 @@ class Batch:
 
     @cached_property
     def is_signal(self) -> NDArray[np.bool_]:
-        """Whether each record is of each of SIGNALS, shape (m, s)."""
-        return self.histories.kind[:, None] == SIGNAL_KINDS
+        """Whether each record is of each of SIGNALS, shape (s, m)."""
+        return self.histories.kind == SIGNAL_KINDS[:, None]
 
     @cached_property
     def signals_before(self) -> NDArray[np.int64]:
-        """Cumulative count of each of SIGNALS before every position, shape (m + 1, s)."""
+        """Cumulative count of each of SIGNALS before every position, shape (s, m + 1)."""
         return cumulative(self.is_signal)
 
     @cached_property
     def last_signal(self) -> NDArray[np.int64]:
-        """Position of each history's newest record of each of SIGNALS, or -1, shape (n, s)."""
-        positions = np.where(self.is_signal, np.arange(len(self.row))[:, None], -1)
-        latest = np.concatenate([np.full((1, len(SIGNALS)), -1), np.maximum.accumulate(positions, axis=0)])[self.stop]
-        return np.where(latest >= self.start[:, None], latest, -1)
+        """Position of each history's newest record of each of SIGNALS, or -1, shape (s, n)."""
+        _, position = np.nonzero(self.is_signal)  # all records of the first signal, then of the second, ...
+        if not len(position):
+            return np.full((len(SIGNALS), len(self)), -1)
+        first = cumulative(self.signals_before[:, -1])[:-1, None]
+        newest = position[np.maximum(first + self.signals_before[:, self.stop] - 1, 0)]
+        return np.where(self.in_history(self.signals_before) > 0, newest, -1)
 
     @cached_property
     def window_start(self) -> NDArray[np.int64]:
@@ -100,30 +103,37 @@ class Batch:
         return np.searchsorted(nearness, wanted)
 
     def in_windows(self, before: NDArray) -> NDArray:
-        """Sums over each window of a column given as its `cumulative`, shape (n, w, ...) for (m + 1, ...)."""
-        return before[self.stop][:, None] - before[self.window_start]
+        """Sums over each window of columns given as their `cumulative`, shape (..., n, w) for (..., m + 1)."""
+        return before[..., self.stop, None] - before[..., self.window_start]
 
     def in_history(self, before: NDArray) -> NDArray:
-        """Sums over each whole history of a column given as its `cumulative`, shape (n, ...) for (m + 1, ...)."""
-        return before[self.stop] - before[self.start]
+        """Sums over each whole history of columns given as their `cumulative`, shape (..., n) for (..., m + 1)."""
+        return before[..., self.stop] - before[..., self.start]
 
     @cached_property
-    def item_order(self) -> NDArray[np.int64]:
-        """Positions of the records that concern an item, sorted by (row, item, position), shape (i,)."""
+    def by_item(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions of the records that concern an item, those of one history and item together, and a key for each.
+
+        Both of shape (i,); the key is the same where history and item are the same.
+        """
         position = np.flatnonzero(self.histories.item != NO_ITEM)
-        return position[np.lexsort([self.histories.item[position], self.row[position]])]
+        _, code = np.unique(self.histories.item[position], return_inverse=True)
+        key = self.row[position] * (len(position) + 1) + code
+        order = np.argsort(key)
+        return position[order], key[order]
 
     def last_of_item(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether each record is the newest of its history and item among those at which `mask`, shape (m,), is true.
 
         Counting these inside a window counts the distinct items in it: a window ends where the history ends.
         """
-        order = self.item_order[mask[self.item_order]]
-        row, item = self.row[order], self.histories.item[order]
-        ends = np.ones(len(order), bool)
-        ends[:-1] = (row[1:] != row[:-1]) | (item[1:] != item[:-1])
+        position, key = self.by_item
+        wanted = mask[position]
+        position, key = position[wanted], key[wanted]
         last = np.zeros(len(mask), bool)
-        last[order[ends]] = True
+        if len(key):
+            groups = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+            last[np.maximum.reduceat(position, groups)] = True
         return last
 
     def seconds_since(self, position: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -134,9 +144,9 @@ class Batch:
 
 
 def cumulative(values: NDArray) -> NDArray:
-    """Exact sums of `values`, shape (m, ...), before every position: int64, shape (m + 1, ...)."""
-    sums = np.zeros((len(values) + 1, *values.shape[1:]), np.int64)
-    np.cumsum(values, axis=0, out=sums[1:])
+    """Exact sums of `values`, shape (..., m), before every position: int64, shape (..., m + 1)."""
+    sums = np.zeros((*values.shape[:-1], values.shape[-1] + 1), np.int64)
+    np.cumsum(values, axis=-1, out=sums[..., 1:])
     return sums
 
 

@@ -13,9 +13,9 @@ MONDAY_OFFSET_DAYS = 3  # 1970-01-01 was a Thursday
 def calendar_features(batch: Batch) -> NDArray[np.float64]:
     """Hour, weekday, share of records in the present daypart and on the present weekday, shape (n, 4)."""
     time, now = batch.histories.event_time_ms, batch.now_ms
-    same = np.stack([_daypart(time) == _daypart(now)[batch.row], _weekday(time) == _weekday(now)[batch.row]], axis=1)
-    shares = ratio(batch.in_history(cumulative(same)), (batch.stop - batch.start)[:, None])
-    return np.column_stack([now % DAY_MS // HOUR_MS, _weekday(now), shares])
+    same = np.stack([_daypart(time) == _daypart(now)[batch.row], _weekday(time) == _weekday(now)[batch.row]])
+    shares = ratio(batch.in_history(cumulative(same)), batch.stop - batch.start)
+    return np.column_stack([now % DAY_MS // HOUR_MS, _weekday(now), *shares])
 
 
 def extent(batch: Batch) -> NDArray[np.int64]:

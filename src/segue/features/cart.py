@@ -16,7 +16,7 @@ def cart_features(batch: Batch) -> NDArray[np.float64]:
     """
     histories = batch.histories
     changes = (histories.kind == Kind.PRODUCT_ADDED) | (histories.kind == Kind.PRODUCT_REMOVED)
-    changes &= np.arange(len(changes)) > batch.last_signal[:, SIGNAL_COLUMN["order"]][batch.row]
+    changes &= np.arange(len(changes)) > batch.last_signal[SIGNAL_COLUMN["order"]][batch.row]
     last = batch.last_of_item(changes)
     inside = np.flatnonzero(last & (histories.kind == Kind.PRODUCT_ADDED) & (histories.item != NO_ITEM))
     rows = batch.row[inside]

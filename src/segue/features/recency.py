@@ -10,7 +10,7 @@ from segue.features.family import Family, Feature, count
 
 def seconds_since_signal(batch: Batch) -> NDArray[np.float64]:
     """Age in seconds of the newest record of each signal, shape (n, s)."""
-    return batch.seconds_since(batch.last_signal)
+    return batch.seconds_since(batch.last_signal).T
 
 
 def seconds_since_ends(batch: Batch) -> NDArray[np.float64]:
@@ -23,10 +23,10 @@ def seconds_since_ends(batch: Batch) -> NDArray[np.float64]:
 def frequency_and_value(batch: Batch) -> NDArray[np.float64]:
     """Orders in the history, their summed and their mean value, active days in 30 days, shape (n, 4)."""
     histories = batch.histories
-    orders = batch.in_history(batch.signals_before)[:, SIGNAL_COLUMN["order"]]
+    orders = batch.in_history(batch.signals_before[SIGNAL_COLUMN["order"]])
     ordered = np.where(histories.kind == Kind.ORDER_COMPLETED, histories.value_minor, 0)
     value = batch.in_history(cumulative(ordered))
-    return np.stack([orders, value, ratio(value, orders), active_days(batch)], axis=1)
+    return np.column_stack([orders, value, ratio(value, orders), active_days(batch)])
 
 
 def active_days(batch: Batch) -> NDArray[np.int64]:

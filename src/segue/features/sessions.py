@@ -36,7 +36,7 @@ def session_features(batch: Batch) -> NDArray[np.float64]:
     time = np.append(batch.histories.event_time_ms, 0)
     events = batch.stop - opened
     length_s = np.where(some, (time[batch.stop - 1] - time[opened]) / 1000, 0)
-    signals = batch.signals_before[batch.stop] - batch.signals_before[opened]
+    signals = batch.signals_before[:, batch.stop] - batch.signals_before[:, opened]
     items = cumulative(batch.last_of_item(batch.histories.item != NO_ITEM))
     is_open = some & (batch.now_ms - time[batch.stop - 1] < SESSION_GAP_MS)
     has_previous = some & (opened > batch.start)
@@ -48,7 +48,7 @@ def session_features(batch: Batch) -> NDArray[np.float64]:
             length_s,
             ratio(length_s, np.maximum(events - 1, 0)),
             items[batch.stop] - items[opened],
-            signals[:, [SIGNAL_COLUMN[signal] for signal in SESSION_SIGNALS]],
+            *(signals[SIGNAL_COLUMN[signal]] for signal in SESSION_SIGNALS),
             pause_s,
             *rhythm(batch, opens),
         ]

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.events import NO_ITEM, Kind
-from segue.features.batch import SIGNALS, WINDOWS_MS, Batch, cumulative, ratio
+from segue.features.batch import SIGNAL_COLUMN, SIGNALS, WINDOWS_MS, Batch, cumulative, ratio
 from segue.features.family import Family, Feature, count
 
 VALUES = {"add": Kind.PRODUCT_ADDED, "order": Kind.ORDER_COMPLETED}
@@ -15,32 +15,33 @@ RATIOS = {"add_per_view": ("add", "view"), "order_per_add": ("order", "add"), "s
 
 def counts(batch: Batch) -> NDArray[np.int64]:
     """Records of each signal in each window, shape (n, s * w)."""
-    windowed = batch.in_windows(batch.signals_before)  # (n, w, s)
-    return windowed.transpose(0, 2, 1).reshape(len(batch), -1)
+    return _columns(batch.in_windows(batch.signals_before))
 
 
 def values(batch: Batch) -> NDArray[np.int64]:
     """Summed value of each of VALUES in each window, shape (n, v * w)."""
     histories = batch.histories
-    valued = np.stack([np.where(histories.kind == kind, histories.value_minor, 0) for kind in VALUES.values()], axis=1)
-    return batch.in_windows(cumulative(valued)).transpose(0, 2, 1).reshape(len(batch), -1)
+    valued = np.stack([np.where(histories.kind == kind, histories.value_minor, 0) for kind in VALUES.values()])
+    return _columns(batch.in_windows(cumulative(valued)))
 
 
 def distinct_items(batch: Batch) -> NDArray[np.int64]:
     """Distinct items viewed, added, and acted on in any way, in each window, shape (n, 3 * w)."""
     histories = batch.histories
     masks = (histories.kind == Kind.PRODUCT_VIEWED, histories.kind == Kind.PRODUCT_ADDED, histories.item != NO_ITEM)
-    last = np.stack([batch.last_of_item(mask) for mask in masks], axis=1)
-    return batch.in_windows(cumulative(last)).transpose(0, 2, 1).reshape(len(batch), -1)
+    return _columns(batch.in_windows(cumulative(np.stack([batch.last_of_item(mask) for mask in masks]))))
 
 
 def ratios(batch: Batch) -> NDArray[np.float64]:
     """RATIOS over 30 days, shape (n, r)."""
-    windowed = batch.in_windows(batch.signals_before)[:, list(WINDOWS_MS).index("30d")]  # (n, s)
-    column = {signal: position for position, signal in enumerate(SIGNALS)}
-    return np.stack(
-        [ratio(windowed[:, column[part]], windowed[:, column[whole]]) for part, whole in RATIOS.values()], axis=1
-    )
+    windowed = batch.in_windows(batch.signals_before)[..., list(WINDOWS_MS).index("30d")]  # (s, n)
+    pairs = [(SIGNAL_COLUMN[part], SIGNAL_COLUMN[whole]) for part, whole in RATIOS.values()]
+    return np.column_stack([ratio(windowed[part], windowed[whole]) for part, whole in pairs])
+
+
+def _columns(windowed: NDArray) -> NDArray:
+    """Shape (n, k * w) for (k, n, w)."""
+    return windowed.transpose(1, 0, 2).reshape(windowed.shape[1], -1)
 
 
 FAMILIES = (
