@@ -10,6 +10,9 @@ from segue.errors import SegueError
 
 HOME = Path(".segue")
 
+SHOP = {"customers": 6000, "items": 2000, "days": 90, "seed": 7}
+"""The simulated shop unless asked for another: small enough to train on in a minute."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Bad input is told in one line, without a traceback."""
@@ -33,10 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _events_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("events", help="write an event log and its catalogue to the event lake")
     command.add_argument("--data", type=Path, help="read a data set or a Parquet/CSV log instead of simulating a shop")
-    command.add_argument("--customers", type=int, default=6000, help="customers of the simulated shop")
-    command.add_argument("--items", type=int, default=2000, help="items of the simulated shop")
-    command.add_argument("--days", type=int, default=90, help="days to simulate, ending now")
-    command.add_argument("--seed", type=int, default=7, help="seed of the simulation")
+    for name, default in SHOP.items():
+        command.add_argument(f"--{name}", type=int, default=default, help=f"{name} of the simulated shop")
     command.set_defaults(run=_events)
 
 
@@ -62,9 +63,7 @@ def _events(options: argparse.Namespace) -> None:
     if options.data is not None:
         ingest.load_data_set(lake, options.data)
     else:
-        ingest.simulate_shop(
-            lake, customers=options.customers, items=options.items, days=options.days, seed=options.seed
-        )
+        ingest.simulate_shop(lake, **{name: getattr(options, name) for name in SHOP})
 
 
 def _features(options: argparse.Namespace) -> None:

@@ -120,6 +120,11 @@ def collect(row: NDArray[np.integer], count: int, columns: dict[str, NDArray], l
     return newest(Histories(offsets, **sorted_columns).keep(first), limit)
 
 
+def histories_of(events: Events, limit: int = HISTORY_LIMIT) -> Histories:
+    """The history of each of `events.customers`, from `events` alone."""
+    return collect(events.customer, len(events.customers), record_columns(events), limit)
+
+
 def record_columns(table: Events | Histories) -> dict[str, NDArray]:
     """The record columns of `table`, by name."""
     return {name: getattr(table, name) for name in RECORD_COLUMNS}

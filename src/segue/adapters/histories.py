@@ -11,7 +11,7 @@ import numpy as np
 
 from segue.errors import InvalidHistories
 from segue.events import Events
-from segue.history import HISTORY_LIMIT, RECORD, Histories, collect, record_columns
+from segue.history import HISTORY_LIMIT, RECORD, Histories, histories_of
 
 CUSTOMERS_PER_PIPELINE = 500
 
@@ -26,7 +26,7 @@ class HistoryStore:
 
     def add(self, events: Events) -> None:
         """Merge `events` into their customers' histories: one pipelined round trip per 500 customers."""
-        histories = collect(events.customer, len(events.customers), record_columns(events), self._limit)
+        histories = histories_of(events, self._limit)
         present = np.flatnonzero(histories.lengths)
         self.merge([events.customers[index] for index in present], histories.take(present))
 

@@ -71,6 +71,13 @@ class Lake:
         """Every customer, in order."""
         return self._event_counts()["customer"].to_pylist()
 
+    def recent_customers(self, limit: int) -> list[str]:
+        """At most `limit` customers with the newest events, the newest first."""
+        events = self._dataset().to_table(columns=["customer", "event_time"])
+        newest = events.group_by("customer").aggregate([("event_time", "max")])
+        ranked = newest.sort_by([("event_time_max", "descending"), ("customer", "ascending")])
+        return ranked["customer"].slice(0, limit).to_pylist()
+
     def customer_ranges(self, max_events: int) -> Iterator[tuple[str | None, str | None]]:
         """Consecutive ranges that together hold every customer, each with about `max_events` events at most.
 

@@ -6,8 +6,6 @@ missing and one that is zero.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -20,58 +18,37 @@ from segue.adapters import histories as history_codec
 from segue.errors import InvalidInput, StoreUnavailable
 from segue.features import table
 from segue.history import Histories, Times, merge, newest
+from segue.inference.answers import Features, Part, Status
 from segue.inference.plan import HashPart, HistoryPart, Plan
 
 MAX_ENTITIES = 1000
 """Entities one read may ask for."""
 
 
-class Status(Enum):
-    """What is known of one view of one entity."""
-
-    PRESENT = "PRESENT"
-    EXPIRED = "EXPIRED"
-    """Older than the view's ttl: its values count as missing."""
-    MISSING = "MISSING"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One view of n entities."""
-
-    view: str
-    status: tuple[Status, ...]
-    age_ms: NDArray[np.float64]
-    """(n,) time since the view's newest data, NaN where there is none."""
-
-
-@dataclass(frozen=True, eq=False)
-class Features:
-    """What a plan reads of n entities, as of one time each."""
-
-    names: tuple[str, ...]
-    matrix: NDArray[np.float64]
-    """(n, len(names)) the scalar columns in declared order; NaN is null, missing or expired."""
-    histories: Histories
-    """n histories with the request's events merged in; empty ones where the plan reads no history."""
-    parts: tuple[Part, ...]
-
-
 class PlanReader:
-    """Reads by `plan` through `redis`, an asyncio client that returns bytes."""
+    """Reads by `plan` through `redis`, an asyncio client that returns bytes.
+
+    Attributes:
+        plan: what is read.
+        scalar_columns: the plan's columns that are numbers, in declared order: those of `Features.matrix`.
+    """
 
     def __init__(self, plan: Plan, redis: Any) -> None:
         self.plan = plan
         self._redis = redis
         position = {feature.name: index for index, feature in enumerate(table.FEATURES)}
-        self._scalars = [column for column in plan.columns if not column.dtype.endswith("[]")]
+        self.scalar_columns = tuple(column for column in plan.columns if not column.dtype.endswith("[]"))
         history_views = {part.view for part in plan.histories}
-        if unknown := [each.name for each in self._scalars if each.view in history_views and each.name not in position]:
+        if unknown := [
+            each.name for each in self.scalar_columns if each.view in history_views and each.name not in position
+        ]:
             raise InvalidInput.because("plan", f"asks for history features this program does not compute: {unknown}")
         self._from_history = [
-            (column, position[each.name]) for column, each in enumerate(self._scalars) if each.view in history_views
+            (column, position[each.name])
+            for column, each in enumerate(self.scalar_columns)
+            if each.view in history_views
         ]
-        self._column = {(each.view, each.name): column for column, each in enumerate(self._scalars)}
+        self._column = {(each.view, each.name): column for column, each in enumerate(self.scalar_columns)}
 
     async def read(
         self, entity: str, ids: Sequence[str] | Sequence[int], now_ms: Times, *, extra: Histories | None = None
@@ -93,7 +70,7 @@ class PlanReader:
         hashes = [part for part in self.plan.hashes if part.entity == entity]
         histories = [part for part in self.plan.histories if part.entity == entity]
         replies = await self._fetch(hashes, histories, ids)
-        matrix = np.full((len(ids), len(self._scalars)), np.nan)
+        matrix = np.full((len(ids), len(self.scalar_columns)), np.nan)
         parts = [self._fill(matrix, part, replies[index], now_ms) for index, part in enumerate(hashes)]
         merged = Histories.empty(len(ids)) if extra is None else newest(extra)
         for index, history in enumerate(histories, start=len(hashes)):
@@ -104,7 +81,7 @@ class PlanReader:
                 computed = table.compute(merged, now_ms, limit=history.limit)
                 target, source = zip(*self._from_history, strict=True)
                 matrix[:, target] = computed[:, source]
-        return Features(tuple(each.name for each in self._scalars), matrix, merged, tuple(parts))
+        return Features(tuple(each.name for each in self.scalar_columns), matrix, merged, tuple(parts))
 
     async def _fetch(
         self, hashes: Sequence[HashPart], histories: Sequence[HistoryPart], ids: Sequence[Any]
@@ -138,7 +115,7 @@ class PlanReader:
             statuses.append(Status.EXPIRED if expired else Status.PRESENT)
             if not expired:
                 matrix[row, columns] = [scalar(value) for value in values]
-        return Part(part.view, tuple(statuses), ages)
+        return Part(part.view, tuple(statuses), ages, np.zeros(len(replies), bool))
 
 
 def hash_key(part: HashPart, entity_id: str | int) -> bytes:
@@ -183,4 +160,5 @@ def _history_part(part: HistoryPart, histories: Histories, now_ms: Times) -> Par
     some = histories.lengths > 0
     ages = np.full(len(histories), np.nan)
     ages[some] = np.maximum(now_ms[some] - histories.event_time_ms[histories.offsets[1:][some] - 1], 0)
-    return Part(part.view, tuple(Status.PRESENT if each else Status.MISSING for each in some), ages)
+    statuses = tuple(Status.PRESENT if each else Status.MISSING for each in some)
+    return Part(part.view, statuses, ages, histories.lengths >= part.limit)

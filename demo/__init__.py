@@ -1,0 +1,1 @@
+"""The demonstration: everything, started, trained, asked and stopped."""

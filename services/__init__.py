@@ -1,0 +1,1 @@
+"""The services: one folder each, a composition root and what it composes."""

@@ -1,0 +1,1 @@
+"""Propensity over gRPC and HTTP."""

@@ -1,0 +1,1 @@
+"""Recommendation over gRPC and HTTP."""

@@ -1,0 +1,27 @@
+"""The command that runs a service: `python -m services.<name>`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from segue.rpc.settings import SettingsClass, describe
+
+
+def main(service: str, settings: type[SettingsClass], arguments: Sequence[str] | None = None) -> int:
+    """Replace this process by BentoML's server for `service` (`module:Class`); `--help` lists the settings."""
+    parser = argparse.ArgumentParser(
+        description=f"Serve {service} over gRPC and HTTP. Settings are environment variables:",
+        epilog=describe(settings),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--http-host", default="127.0.0.1", help="address of the HTTP server")
+    parser.add_argument("--http-port", type=int, default=3000, help="port of the HTTP server")
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    # Default thread pools make a model of one millisecond take twelve under load.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    command = [sys.executable, "-m", "bentoml", "serve", service]
+    where = ["--host", options.http_host, "--port", str(options.http_port)]
+    os.execv(command[0], [*command, *where])  # noqa: S606 - our own arguments, no shell
