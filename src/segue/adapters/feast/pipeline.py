@@ -1,14 +1,17 @@
 """From the lake to everything that serves: snapshots, registry, plans, online store."""
 
+import contextlib
+import io
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from feast import FeatureStore
 from feast.repo_config import load_repo_config
 from feast.repo_operations import apply_total
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from segue.adapters import plan_files
@@ -31,7 +34,7 @@ def refresh(home: Path, repo: Path, *, every_days: int, until: datetime) -> None
     step_ms = every_days * 86_400_000
     cuts_ms = [*range(end_ms, first_ms, -step_ms)][::-1]
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress, _quiet():
+    with Progress(*columns, console=Console(file=sys.stdout)) as progress, _quiet():
         bar = progress.add_task("snapshots", total=1.0)
         write_snapshots(lake, home / "snapshots", cuts_ms, progress=lambda share: progress.update(bar, completed=share))
         bar = progress.add_task("feature registry and serving plans", total=1.0)
@@ -46,10 +49,15 @@ def refresh(home: Path, repo: Path, *, every_days: int, until: datetime) -> None
 
 
 def apply(repo: Path) -> FeatureStore:
-    """What `feast apply` does; returns the store."""
-    config = load_repo_config(repo, repo / "feature_store.yaml")
-    apply_total(config, repo, skip_source_validation=False)
-    return FeatureStore(config=config)
+    """What `feast apply` does in `repo`; returns the store."""
+    # Feast imports the repo's modules by their top-level names, from the working directory.
+    with contextlib.chdir(repo):
+        sys.path.insert(0, str(repo))
+        try:
+            apply_total(load_repo_config(repo, repo / "feature_store.yaml"), repo, skip_source_validation=True)
+        finally:
+            sys.path.remove(str(repo))
+    return FeatureStore(str(repo))
 
 
 def publish_plans(home: Path, store: FeatureStore) -> list[Path]:
@@ -69,9 +77,9 @@ def _fill_histories(store: FeatureStore, lake: Lake, progress: Progress) -> None
             progress.advance(bar)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the deprecation warnings that Feast's dependencies raise at each other."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+    """Without what Feast prints, and the warnings that its dependencies raise at each other."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
         yield
