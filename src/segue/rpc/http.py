@@ -3,7 +3,7 @@
 Bodies are the protos' own JSON (ProtoJSON, protobuf.dev/programming-guides/json), with the field names of the protos.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
@@ -16,7 +16,7 @@ Request = TypeVar("Request", bound=Message)
 
 
 async def call(
-    method: Callable[[Request, Any], Awaitable[Message]], request: Request, body: Mapping[str, Any]
+    method: Callable[[Request, Any], Awaitable[Message]], request: Request, body: dict[str, Any]
 ) -> tuple[int, dict[str, Any]]:
     """Ask `method` what `body` says.
 
@@ -35,7 +35,7 @@ async def call(
     return 200, MessageToDict(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
-def _parse(body: Mapping[str, Any], request: Request) -> Request:
+def _parse(body: dict[str, Any], request: Request) -> Request:
     try:
         return ParseDict(body, request)
     except (ParseError, RecursionError) as error:

@@ -17,6 +17,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Int64List, Value
 from pydantic import Field, StrictStr
 
+from segue.adapters import embedded
 from segue.adapters.feast.views import EPOCH, is_history
 from segue.adapters.histories import HistoryStore
 from segue.errors import InvalidInput
@@ -24,8 +25,8 @@ from segue.events import COLUMNS
 from segue.features.on_demand import AS_OF
 from segue.history import RECORD_COLUMNS, Histories, collect
 
-EMBEDDED = "127.0.0.1:6399"
-"""Where the embedded server listens unless SEGUE_REDIS says otherwise."""
+EMBEDDED = f"127.0.0.1:{embedded.PORT}"
+"""Where the embedded server listens, which is used unless SEGUE_REDIS says otherwise."""
 
 Row = tuple[datetime | None, dict[str, Value] | None]
 

@@ -14,7 +14,7 @@ from feast.repo_operations import apply_total
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from segue.adapters import plan_files
+from segue.adapters import embedded, plan_files
 from segue.adapters.feast.online_store import SegueOnlineStore
 from segue.adapters.feast.plans import compile_plan
 from segue.adapters.feast.views import EPOCH, is_history, to_milliseconds
@@ -27,7 +27,12 @@ def refresh(home: Path, repo: Path, *, every_days: int, until: datetime) -> None
     """Bring registry, plans and online store up to what the lake knows at `until`.
 
     Snapshots are computed at `until` and every `every_days` before it, as far back as the log reaches.
+
+    Raises:
+        StoreUnavailable: no online store answers.
+        InvalidInput: the lake holds no event.
     """
+    embedded.require(load_repo_config(repo, repo / "feature_store.yaml").online_store.connection_string)
     lake = Lake(home / "lake")
     first_ms, last_ms = lake.time_range()
     end_ms = min(to_milliseconds(until), last_ms + 1)
