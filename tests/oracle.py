@@ -193,19 +193,20 @@ def same(found, expected):
     return found == expected
 
 
-def facts(seed, *, customers=8, count=600, now=1_780_000_000_000, span=100 * DAY, start=None):
-    """A messy log: bursts, ties, copies, late arrivals, one id under several records, events at window edges."""
+def facts(seed, *, customers=8, count=600, now=1_780_000_000_000, span=100 * DAY):
+    """A messy log: bursts, ties, copies, late arrivals, one id under several records, events at the very edges."""
     rng = random.Random(seed)
     log = []
     for number in range(count):
+        customer = f"c{rng.randrange(customers):02}"
         time = now - rng.choice([rng.randrange(span), rng.randrange(2 * HOUR), rng.choice(list(WINDOWS.values()))])
         time -= rng.choice([0, 0, 1, -1])
+        if log and rng.random() < 0.2:  # as long after another event as ends a session, or a moment less
+            customer, time = log[-1].customer, log[-1].time + 30 * MINUTE - rng.choice([0, 0, 1])
         kind = rng.choice([*SIGNALS.values(), Kind.PRODUCT_PURCHASED, Kind.UNKNOWN, Kind.RECOMMENDATION_SHOWN])
         item = rng.choice([NO_ITEM, rng.randrange(1, 12), rng.randrange(-(2**62), 2**62), -3])
         late = rng.choice([0, 0, 0, rng.randrange(3 * DAY)])
-        fact = Fact(
-            f"c{rng.randrange(customers):02}", time, number, item, int(kind), rng.randrange(-500, 5000), time + late
-        )
+        fact = Fact(customer, time, number, item, int(kind), rng.randrange(-500, 5000), time + late)
         log.append(fact)
         if rng.random() < 0.1:
             log.append(fact._replace(available=fact.available + rng.randrange(DAY)))

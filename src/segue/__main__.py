@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _features_command(commands)
     _plan_command(commands)
     _store_command(commands)
+    _table_command(commands)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -58,6 +59,11 @@ def _store_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     command = commands.add_parser("store", help="run the embedded online store until interrupted")
     command.add_argument("--port", type=int, default=6399, help="port on loopback")
     command.set_defaults(run=_store)
+
+
+def _table_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("table", help="print the table of features as Markdown")
+    command.set_defaults(run=_table)
 
 
 # Each command imports what it needs when it runs: Feast alone takes seconds, which --help should not.
@@ -98,6 +104,12 @@ def _store(options: argparse.Namespace) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     command = embedded.command(directory, options.port)
     os.execv(command[0], command)  # noqa: S606 - our own arguments, no shell
+
+
+def _table(_options: argparse.Namespace) -> None:
+    from segue.features.document import markdown
+
+    print(markdown(), end="")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ class ShopSettings(ServerSettings):
     cache_items: int = setting(100, meaning="items kept in memory", low=1, high=10_000)
     share_ratio: float = setting(0.5, meaning="share of calls logged", low=0, high=1)
     warm: bool = setting(True, meaning="warm up before serving")
-    plans: Path = setting(PLANS, meaning="where the serving plans are")  # noqa: RUF009 it is a field
+    plans: Path = setting(PLANS, meaning="where the serving plans are")
     mode: Literal["exact", "fast"] = setting("exact", meaning="how candidates are found")
     outcomes: tuple[str, ...] = setting((), meaning="outcomes served; none: all")
 
