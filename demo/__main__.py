@@ -96,7 +96,7 @@ def write_events(data: Path | None) -> str:
 
     lake = Lake(HOME / "lake")
     if data is None:
-        ingest.simulate_shop(lake, **SHOP)
+        ingest.simulate_shop(lake, HOME / "truth", **SHOP)
         return ""
     try:
         return ingest.load_data_set(lake, data).name

@@ -75,7 +75,8 @@ def show_propensity(console: Console, answer: ScorePropensityResponse) -> None:
         tier = Tier.Name(propensity.tier).removeprefix("TIER_").lower()
         table = Table(title=f"{propensity.outcome}: {propensity.probability:.1%}, tier {tier}", title_justify="left")
         for heading in ("because", "value", "log-odds", "meaning"):
-            table.add_column(heading, justify="right" if heading in {"value", "log-odds"} else "left")
+            is_number = heading in {"value", "log-odds"}
+            table.add_column(heading, justify="right" if is_number else "left", no_wrap=heading != "meaning")
         for reason in propensity.reasons:
             value = f"{reason.value:,.6g}" if reason.HasField("value") else "-"
             table.add_row(reason.feature, value, f"{reason.contribution:+.2f}", reason.meaning)

@@ -77,7 +77,7 @@ def _events(options: argparse.Namespace) -> None:
     if options.data is not None:
         ingest.load_data_set(lake, options.data)
     else:
-        ingest.simulate_shop(lake, **{name: getattr(options, name) for name in SHOP})
+        ingest.simulate_shop(lake, options.home / "truth", **{name: getattr(options, name) for name in SHOP})
 
 
 def _features(options: argparse.Namespace) -> None:

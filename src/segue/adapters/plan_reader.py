@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from segue.adapters import histories as history_codec
 from segue.errors import InvalidInput, StoreUnavailable
 from segue.features import table
-from segue.history import Histories, Times, merge, newest
+from segue.history import Histories, Times, before, merge, newest
 from segue.inference.answers import Features, Part, Status
 from segue.inference.plan import HashPart, HistoryPart, Plan
 
@@ -71,22 +71,24 @@ class PlanReader:
         histories = [part for part in self.plan.histories if part.entity == entity]
         replies = await self._fetch(hashes, histories, ids)
         matrix = np.full((len(ids), len(self.scalar_columns)), np.nan)
-        parts = [self._fill(matrix, part, replies[index], now_ms) for index, part in enumerate(hashes)]
+        parts = {part.view: self._fill(matrix, part, replies[part.view], now_ms) for part in hashes}
         merged = Histories.empty(len(ids)) if extra is None else newest(extra)
-        for index, history in enumerate(histories, start=len(hashes)):
-            stored = history_codec.decode(replies[index])
+        for history in histories:
+            stored = history_codec.decode(replies[history.view])
             merged = stored if extra is None else merge(stored, extra, limit=history.limit)
-            parts.append(_history_part(history, merged, now_ms))
+            parts[history.view] = _history_part(history, merged, now_ms)
             if self._from_history:
                 computed = table.compute(merged, now_ms, limit=history.limit)
                 target, source = zip(*self._from_history, strict=True)
                 matrix[:, target] = computed[:, source]
-        return Features(tuple(each.name for each in self.scalar_columns), matrix, merged, tuple(parts))
+        declared = dict.fromkeys(each.view for each in self.plan.columns)
+        in_order = tuple(parts[view] for view in declared if view in parts)
+        return Features(tuple(each.name for each in self.scalar_columns), matrix, merged, in_order)
 
     async def _fetch(
         self, hashes: Sequence[HashPart], histories: Sequence[HistoryPart], ids: Sequence[Any]
-    ) -> list[list[Any]]:
-        """One list of n replies for each part."""
+    ) -> dict[str, list[Any]]:
+        """The n replies for each part, by its view."""
         pipe = self._redis.pipeline(transaction=False)
         for part in hashes:
             fields = [bytes.fromhex(field.field_hex) for field in part.fields] + [part.timestamp_field]
@@ -99,7 +101,8 @@ class PlanReader:
             replies = await pipe.execute()
         except (RedisError, OSError) as error:
             raise StoreUnavailable("the online store did not answer") from error
-        return [replies[start : start + len(ids)] for start in range(0, len(replies), max(len(ids), 1))]
+        views = [*(part.view for part in hashes), *(part.view for part in histories)]
+        return {view: replies[index * len(ids) : (index + 1) * len(ids)] for index, view in enumerate(views)}
 
     def _fill(self, matrix: NDArray[np.float64], part: HashPart, replies: Sequence[Any], now_ms: Times) -> Part:
         """Put one view's values into its columns; the others' stay as they are."""
@@ -107,10 +110,12 @@ class PlanReader:
         statuses = []
         ages = np.full(len(replies), np.nan)
         for row, (*values, stamp) in enumerate(replies):
-            if stamp is None:
+            age_ms = np.nan if stamp is None else now_ms[row] - _milliseconds(stamp)
+            # What a later cut holds was not known at the time asked about.
+            if not age_ms >= 0:
                 statuses.append(Status.MISSING)
                 continue
-            ages[row] = now_ms[row] - _milliseconds(stamp)
+            ages[row] = age_ms
             expired = part.ttl_seconds and ages[row] > part.ttl_seconds * 1000
             statuses.append(Status.EXPIRED if expired else Status.PRESENT)
             if not expired:
@@ -157,8 +162,9 @@ def _milliseconds(stamp: bytes) -> int:
 
 def _history_part(part: HistoryPart, histories: Histories, now_ms: Times) -> Part:
     """A history's age is that of its newest event before the time asked about."""
-    some = histories.lengths > 0
-    ages = np.full(len(histories), np.nan)
-    ages[some] = np.maximum(now_ms[some] - histories.event_time_ms[histories.offsets[1:][some] - 1], 0)
+    past = before(histories, now_ms)
+    some = past.lengths > 0
+    ages = np.full(len(past), np.nan)
+    ages[some] = now_ms[some] - past.event_time_ms[past.offsets[1:][some] - 1]
     statuses = tuple(Status.PRESENT if each else Status.MISSING for each in some)
     return Part(part.view, statuses, ages, histories.lengths >= part.limit)

@@ -74,15 +74,14 @@ class Bundle:
             content = json.loads((path / MANIFEST).read_bytes())
         except (OSError, ValueError) as error:
             raise BundleError(f"bundle {version}: {MANIFEST} cannot be read: {error}") from error
+        given = content if isinstance(content, dict) else {}
+        if (of := given.get("format", FORMAT)) != FORMAT:
+            raise BundleError(f"bundle {version}: has format {of}, this program reads {FORMAT}")
         names = {each.name for each in fields(Manifest)}
-        if not isinstance(content, dict) or set(content) != names:
-            given = set(content) if isinstance(content, dict) else set()
-            raise BundleError(
-                f"bundle {version}: {MANIFEST} lacks {sorted(names - given)}, adds {sorted(given - names)}"
-            )
-        manifest = Manifest(**content)
-        if manifest.format != FORMAT:
-            raise BundleError(f"bundle {version}: has format {manifest.format}, this program reads {FORMAT}")
+        if set(given) != names:
+            lacks, adds = sorted(names - set(given)), sorted(set(given) - names)
+            raise BundleError(f"bundle {version}: {MANIFEST} lacks {lacks}, adds {adds}")
+        manifest = Manifest(**given)
         _verify(path, manifest, version)
         return cls(path, manifest, version)
 
@@ -95,7 +94,9 @@ def write(path: Path, manifest: Manifest) -> None:
 
 
 def _verify(path: Path, manifest: Manifest, version: str) -> None:
-    present = set(_files(path))
+    if not isinstance(manifest.files, dict):
+        raise BundleError(f"bundle {version}: {MANIFEST} does not map files to hashes")
+    present = _files(path)
     if missing := sorted(set(manifest.files) - present):
         raise BundleError(f"bundle {version}: lacks {missing}")
     if extra := sorted(present - set(manifest.files)):
@@ -105,10 +106,10 @@ def _verify(path: Path, manifest: Manifest, version: str) -> None:
             raise BundleError(f"bundle {version}: {name} is not the file the manifest was written for")
 
 
-def _files(path: Path) -> list[str]:
-    ours = (each for each in path.rglob("*") if each.is_file())
+def _files(path: Path) -> set[str]:
+    names = {str(each.relative_to(path)) for each in path.rglob("*") if each.is_file()}
     # model.yaml is the model store's own record of the directory.
-    return [str(each.relative_to(path)) for each in ours if each.name not in {MANIFEST, "model.yaml"}]
+    return names - {MANIFEST, "model.yaml"}
 
 
 def _sha256(path: Path) -> str:

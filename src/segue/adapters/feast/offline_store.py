@@ -246,9 +246,12 @@ def _from_lake(
         return {}
     (entity,) = view.entity_columns
     key = view.projection.join_key_map.get(entity.name, entity.name)
-    if key not in entity_df:
-        raise InvalidInput.because(f"entity_df.{key}", "is missing")
     time = infer_event_timestamp_from_entity_df(dict(entity_df.dtypes))
+    for column in (key, time):
+        if column not in entity_df:
+            raise InvalidInput.because(f"entity_df.{column}", "is missing")
+        if entity_df[column].isna().any():
+            raise InvalidInput.because(f"entity_df.{column}", "holds a null")
     times = pd.to_datetime(entity_df[time], utc=True).dt.tz_localize(None)
     t_ms = times.to_numpy("datetime64[ms]").astype(np.int64)
     features = list(dict.fromkeys(_feature(ref) for ref in wanted))
