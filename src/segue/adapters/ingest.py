@@ -21,8 +21,8 @@ COMMIT_EVENTS = 250_000
 def simulate_shop(lake: Lake, truth: Path, *, customers: int, items: int, days: int, seed: int) -> int:
     """Write the events a shop would have seen by now, and its catalogue; returns how many.
 
-    The last of the `days` is today; what has not happened yet, or has not arrived, is left out. What the simulator alone
-    knows goes to the directory `truth`, with the purchase probabilities at TRUTH_WEEKS midnights, a week apart.
+    The last of the `days` is today; what has not happened yet, or has not arrived, is left out. What the simulator
+    alone knows goes to the directory `truth`, with the purchase probabilities at TRUTH_WEEKS midnights, a week apart.
     """
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     start_ms = (now_ms // DAY_MS - days + 1) * DAY_MS

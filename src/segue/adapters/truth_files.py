@@ -18,8 +18,8 @@ def write_truth(directory: Path, truth: Truth, midnights_ms: Sequence[int]) -> N
 
     - `customers.parquet`: customer, taste (a unit vector)
     - `items.parquet`: item, vector; its product with a taste says how they match
-    - `purchase_probability.parquet`: customer, t, purchase_probability_7d: the true probability of an order within seven
-      days after each of `midnights_ms`, which must be midnights UTC of the simulated days
+    - `purchase_probability.parquet`: customer, t, purchase_probability_7d: the true probability of an order within
+      seven days after each of `midnights_ms`, which must be midnights UTC of the simulated days
     """
     directory.mkdir(parents=True, exist_ok=True)
     customers = pa.array(truth.customers, pa.string())
