@@ -1,9 +1,8 @@
 """Run the propensity service."""
 
-import sys
-
 from segue.rpc.serve import main
+from services.propensity import bundles
 from services.propensity.settings import PropensitySettings
 
 if __name__ == "__main__":
-    sys.exit(main("services.propensity.service:Propensity", PropensitySettings))
+    main("services.propensity.service:Propensity", PropensitySettings, check=bundles.agreed)

@@ -12,15 +12,13 @@ from prometheus_client import REGISTRY
 from pydantic import RootModel
 from redis.asyncio import Redis
 
-from segue.adapters import plan_files
-from segue.adapters.model_store import ModelStore
 from segue.adapters.plan_reader import PlanReader
-from segue.errors import BundleError
 from segue.inference.propensity import PropensityScorer
 from segue.rpc import http, settings
 from segue.rpc.server import Server, start
 from segue.v1 import propensity_pb2 as pb
 from segue.v1.propensity_pb2_grpc import add_PropensityServiceServicer_to_server
+from services.propensity import bundles
 from services.propensity.answering import Answering, Model
 from services.propensity.servicer import PropensityServicer
 from services.propensity.settings import PropensitySettings
@@ -34,13 +32,8 @@ def answering(read: PropensitySettings, redis: Any) -> Answering:
     Raises:
         BundleError: a bundle is missing, altered, or disagrees with the registry or with another bundle.
     """
-    store = ModelStore(read.model_store)
-    bundles = [store.get(tag) for tag in read.bundles]
-    plans = {plan.hash: plan for plan in (plan_files.agreed(bundle, read.plans) for bundle in bundles)}
-    if len(plans) != 1:
-        raise BundleError(f"bundles {', '.join(read.bundles)}: were trained on different feature services")
-    (plan,) = plans.values()
-    models = {each.manifest.name: Model(PropensityScorer.load(each), each.version) for each in bundles}
+    plan, served = bundles.agreed(read)
+    models = {each.manifest.name: Model(PropensityScorer.load(each), each.version) for each in served}
     return Answering(PlanReader(plan, redis), models)
 
 

@@ -1,9 +1,8 @@
 """Run the recommendation service."""
 
-import sys
-
 from segue.rpc.serve import main
+from services.recommendation import bundles
 from services.recommendation.settings import RecommendationSettings
 
 if __name__ == "__main__":
-    sys.exit(main("services.recommendation.service:Recommendation", RecommendationSettings))
+    main("services.recommendation.service:Recommendation", RecommendationSettings, check=bundles.agreed)

@@ -6,11 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from segue.adapters.plan_reader import PlanReader
+from segue.errors import BundleError
 from segue.events import Events, item_id
 from segue.features.sequence import item_sequences
 from segue.history import HISTORY_LIMIT, histories_of
 from segue.inference.answers import Context, Fallback, new_answer_id
 from segue.inference.sequence import Recommendation, Rung, SequenceScorer
+
+POPULARITY = "item_event_count_7d"
+"""The column of the feature service that says what is popular now."""
+
+ITEMS_PER_READ = 100
+"""Items whose statistics are read at a time: decoding them takes some milliseconds, in which no call is answered."""
 
 FALLBACKS = {Rung.SEQUENCE: Fallback.NONE, Rung.POPULAR: Fallback.POPULAR}
 
@@ -29,13 +36,35 @@ class Answering:
     """Answers by one sequence model over the feature service that `reader` reads."""
 
     def __init__(self, reader: PlanReader, scorer: SequenceScorer) -> None:
+        names = [column.name for column in reader.scalar_columns]
+        if POPULARITY not in names:
+            raise BundleError(f"bundle {scorer.version}: its plan does not have the column {POPULARITY}")
         self._reader = reader
         self._scorer = scorer
+        self._popularity_column = names.index(POPULARITY)
 
     async def warm_up(self) -> None:
         """Answer for somebody nobody knows once, so that no caller pays for first calls."""
         self._scorer.warm_up()
         await self.answer("warm-up", as_of_ms=0, limit=1)
+
+    async def follow_popularity(self, now_ms: int) -> bool:
+        """Let the popular rung rank by the statistics in the online store; returns whether it holds any.
+
+        Without them it goes on ranking by what it knew before: the counts of the training data at first.
+
+        Raises:
+            StoreUnavailable: the online store did not answer.
+        """
+        items = self._scorer.vocabulary.item.tolist()
+        counts = np.zeros(len(items), np.int64)
+        for start in range(1, len(items), ITEMS_PER_READ):
+            ids = items[start : start + ITEMS_PER_READ]
+            features = await self._reader.read("item", ids, np.full(len(ids), now_ms, np.int64))
+            counts[start : start + len(ids)] = np.nan_to_num(features.matrix[:, self._popularity_column])
+        if found := bool(counts.any()):
+            self._scorer.follow(counts)
+        return found
 
     async def answer(
         self,

@@ -3,7 +3,10 @@
 Run it with `python -m services.recommendation`; `--help` lists its settings.
 """
 
+import asyncio
+import logging
 import os
+import time
 from functools import partial
 from typing import Any
 
@@ -12,17 +15,19 @@ from prometheus_client import REGISTRY
 from pydantic import RootModel
 from redis.asyncio import Redis
 
-from segue.adapters import plan_files
-from segue.adapters.model_store import ModelStore
 from segue.adapters.plan_reader import PlanReader
+from segue.errors import StoreUnavailable
 from segue.inference.sequence import SequenceScorer
 from segue.rpc import http, settings
 from segue.rpc.server import Server, start
 from segue.v1 import recommendation_pb2 as pb
 from segue.v1.recommendation_pb2_grpc import add_RecommendationServiceServicer_to_server
+from services.recommendation import bundles
 from services.recommendation.answering import Answering
 from services.recommendation.servicer import RecommendationServicer
 from services.recommendation.settings import RecommendationSettings
+
+log = logging.getLogger(__name__)
 
 Body = RootModel[dict[str, Any]]
 
@@ -33,9 +38,18 @@ def answering(read: RecommendationSettings, redis: Any) -> Answering:
     Raises:
         BundleError: the bundle is missing, altered, or disagrees with the registry.
     """
-    bundle = ModelStore(read.model_store).get(read.bundle)
-    reader = PlanReader(plan_files.agreed(bundle, read.plans), redis)
-    return Answering(reader, SequenceScorer.load(bundle))
+    plan, served = bundles.agreed(read)
+    return Answering(PlanReader(plan, redis), SequenceScorer.load(served))
+
+
+async def follow_popularity(answers: Answering, every_seconds: float) -> None:
+    """Keep what is popular fresh, until cancelled; a store that is away for a while is asked again the next time."""
+    while True:
+        try:
+            await answers.follow_popularity(time.time_ns() // 1_000_000)
+        except StoreUnavailable:
+            log.warning("popularity was not refreshed: the online store did not answer")
+        await asyncio.sleep(every_seconds)
 
 
 @bentoml.service(name="segue-recommendation", workers=1, traffic={"timeout": 10})
@@ -55,6 +69,7 @@ class Recommendation:
         register = partial(add_RecommendationServiceServicer_to_server, self._servicer)
         self._server: Server = await start({"segue.v1.RecommendationService": register}, read, registry=REGISTRY)
         await answers.warm_up()
+        self._popularity = asyncio.create_task(follow_popularity(answers, read.popularity_refresh_seconds))
         self._server.serving()
         self._ready = True
 
@@ -63,6 +78,7 @@ class Recommendation:
         """Let the callers leave, then stop."""
         self._ready = False
         await self._server.stop()
+        self._popularity.cancel()
         await self._redis.aclose()
 
     async def __is_ready__(self) -> bool:

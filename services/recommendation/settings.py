@@ -22,4 +22,7 @@ class RecommendationSettings(ServerSettings):
     )
     model_store: Path = setting(Path(".segue/bentoml"), meaning="the BentoML home that holds the bundle")
     plans: Path = setting(Path(".segue/plans"), meaning="where `segue plan` publishes the serving plans")
+    popularity_refresh_seconds: float = setting(
+        300, meaning="how often what is popular is read from the online store", low=1, high=86_400
+    )
     bundle: str = setting("next_item", meaning="the bundle to serve, a name or name:version")

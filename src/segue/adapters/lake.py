@@ -43,7 +43,11 @@ class Lake:
         self.catalogue_uri = f"{self.root}/catalogue"
 
     def append(self, events: Events) -> None:
-        """Add `events` in one atomic commit."""
+        """Add `events` in one atomic commit.
+
+        Raises:
+            InvalidInput: an event has a code that is no kind.
+        """
         write_deltalake(self.events_uri, _to_arrow(events), mode="append")
 
     def read(self, *, first_customer: str | None = None, past_customer: str | None = None) -> Events:
@@ -132,6 +136,8 @@ def _between(first: str | None, past: str | None) -> ds.Expression | None:
 
 
 def _to_arrow(events: Events) -> pa.Table:
+    if events.kind.max(initial=0) >= len(_LABELS):
+        raise InvalidInput.because("kind", f"{events.kind.max()} is no kind")
     customers = pa.DictionaryArray.from_arrays(pa.array(events.customer), pa.array(events.customers, pa.string()))
     kinds = pa.DictionaryArray.from_arrays(pa.array(events.kind.astype(np.int32)), pa.array(_LABELS, pa.string()))
     return pa.table(

@@ -37,6 +37,10 @@ def write_snapshots(
         progress: called with the share that is done, in (0, 1].
     """
     ranges = list(lake.customer_ranges(max_events))
+    # Files of ranges that were cut elsewhere would hold a customer twice.
+    for cut in cuts_ms:
+        for former in (directory / "customer_lifetime").glob(f"{cut}-*.parquet"):
+            former.unlink()
     items: dict[int, Stats] = {}
     for position, (first, past) in enumerate(ranges):
         events = Timelines.of(lake.read(first_customer=first, past_customer=past)).events

@@ -121,9 +121,14 @@ class SequenceScorer:
         self.length = length
         self._rank = rank
         self._external_id = external_id
+        self.follow(popularity)
+
+    def follow(self, popularity: NDArray[np.int64]) -> None:
+        """Let what is popular be what `popularity`, a count for each of `vocabulary.item`, shape (v,), says."""
         # A stable sort of the negated counts: the most popular first, equals in the order of the vocabulary.
-        self._popular = 1 + np.argsort(-popularity[1:], kind="stable")
-        self._share = (popularity / max(1, popularity.sum())).astype(np.float32)
+        popular = 1 + np.argsort(-popularity[1:], kind="stable")
+        share = (popularity / max(1, popularity.sum())).astype(np.float32)
+        self._popular = popular, share  # one assignment: a call in another thread sees both or neither
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
@@ -206,9 +211,10 @@ class SequenceScorer:
             yield self._recommendation(index[allowed], score[allowed], Rung.SEQUENCE)
 
     def _popular_but(self, barred: NDArray[np.int64], limit: int) -> Recommendation:
-        candidates = self._popular[: limit + len(barred)]
+        popular, share = self._popular
+        candidates = popular[: limit + len(barred)]
         index = candidates[~np.isin(candidates, barred)][:limit]
-        return self._recommendation(index, self._share[index], Rung.POPULAR)
+        return self._recommendation(index, share[index], Rung.POPULAR)
 
     def _recommendation(self, index: NDArray[np.int64], score: NDArray[np.float32], fallback: Rung) -> Recommendation:
         external_id = [self._external_id[each] for each in index.tolist()]

@@ -3,13 +3,21 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from segue.rpc.settings import SettingsClass, describe
+from segue.errors import SegueError
+from segue.rpc.settings import S, describe, read
 
 
-def main(service: str, settings: type[SettingsClass], arguments: Sequence[str] | None = None) -> int:
-    """Replace this process by BentoML's server for `service` (`module:Class`); `--help` lists the settings."""
+def main(
+    service: str, settings: type[S], *, check: Callable[[S], object], arguments: Sequence[str] | None = None
+) -> NoReturn:
+    """Replace this process by BentoML's server for `service` (`module:Class`); `--help` lists the settings.
+
+    BentoML starts a worker that failed again, without end: right while the online store is not up, useless where the
+    settings are invalid or `check` refuses them. That is told in one line, with exit status 1.
+    """
     parser = argparse.ArgumentParser(
         description=f"Serve {service} over gRPC and HTTP. Settings are environment variables:",
         epilog=describe(settings),
@@ -18,6 +26,10 @@ def main(service: str, settings: type[SettingsClass], arguments: Sequence[str] |
     parser.add_argument("--http-host", default="127.0.0.1", help="address of the HTTP server")
     parser.add_argument("--http-port", type=int, default=3000, help="port of the HTTP server")
     options = parser.parse_args(arguments)
+    try:
+        check(read(settings, os.environ))
+    except SegueError as error:
+        sys.exit(f"{service}: {error}")
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     # Default thread pools make a model of one millisecond take twelve under load.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
