@@ -1,0 +1,143 @@
+"""Train a sequence model on the event lake, or evaluate one of the model store: `python -m models.sequence`."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    args = _parser().parse_args(argv)
+    from segue.errors import SegueError
+
+    try:
+        args.run(args)
+    except SegueError as error:
+        print(f"{args.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def train(args: argparse.Namespace) -> None:
+    """Split the log, fit, export, evaluate through the exported graph, save into the store, report."""
+    import torch
+    from rich.console import Console
+
+    from models.sequence import baselines, config, dataset, evaluate, export, report
+    from models.sequence.train import as_scorer, fit, torch_rank
+    from segue.adapters import plan_files
+    from segue.adapters.lake import Lake
+    from segue.adapters.model_store import ModelStore
+    from segue.inference.sequence import GRAPH, open_graph
+
+    console = Console()
+    torch.set_num_threads(args.threads)
+    settings = config.read(args.config, seed=args.seed)
+    plan = plan_files.published(args.plans, export.FEATURE_SERVICE)
+    lake = Lake(args.lake)
+    with console.status("reading events and splitting them by time"):
+        data = dataset.split(lake.read(), settings)
+    trained = fit(data, settings, console=console)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        with console.status("exporting to ONNX and comparing the answers"):
+            export.export_graph(trained.model, directory / GRAPH)
+            scorer = as_scorer(open_graph(directory / GRAPH), data.final, settings)
+            export.verify(scorer, as_scorer(torch_rank(trained.model), data.final, settings), data.test.prefixes)
+        with console.status("evaluating on the held-out future"):
+            evaluation = evaluate.evaluate(
+                data.test,
+                data.final.vocabulary,
+                evaluate.by_scorer(scorer, include_seen=settings.include_seen),
+                baselines.recommenders(data.final, settings),
+            )
+        export.export(
+            directory,
+            settings,
+            data,
+            trained,
+            evaluation,
+            plan=plan,
+            catalogue=lake.catalogue(),
+            card=report.card(settings, data, evaluation),
+            git_sha=_git_sha(),
+            created_ms=time.time_ns() // 1_000_000,
+        )
+        tag = ModelStore(args.store).save(directory, settings.name)
+    page = report.write(args.report_dir, settings, data, evaluation, trained.curve)
+    console.print(report.table(evaluation, f"{tag}: the held-out future"))
+    console.print(report.headline(evaluation), highlight=False)
+    console.print(f"bundle {tag} in {args.store}; report {page}", highlight=False)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Judge a stored bundle, as a service would answer, on all that came after its cut in the lake as it is now."""
+    from rich.console import Console
+
+    from models.sequence import baselines, config, dataset, evaluate, report
+    from models.sequence.train import read_curve
+    from segue.adapters.lake import Lake
+    from segue.adapters.model_store import ModelStore
+    from segue.inference.sequence import SequenceScorer
+
+    console = Console()
+    bundle = ModelStore(args.store).get(args.bundle)
+    scorer = SequenceScorer.load(bundle)
+    given = dict(bundle.manifest.config)
+    validation_ms, test_ms = given.pop("cuts_ms")
+    settings = config.resolve(given)
+    with console.status("reading events and evaluating on the held-out future"):
+        data = dataset.split(Lake(args.lake).read(), settings, (validation_ms, test_ms))
+        evaluation = evaluate.evaluate(
+            data.test,
+            scorer.vocabulary,
+            evaluate.by_scorer(scorer, include_seen=settings.include_seen),
+            baselines.recommenders(data.final, settings),
+        )
+    page = report.write(args.report_dir, settings, data, evaluation, read_curve(bundle))
+    console.print(report.table(evaluation, f"{bundle.version}: the held-out future"))
+    console.print(report.headline(evaluation), highlight=False)
+    console.print(f"report {page}", highlight=False)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m models.sequence", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for run in (train, evaluate):
+        command = commands.add_parser(
+            run.__name__,
+            help=run.__doc__,
+            description=run.__doc__,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        command.add_argument("--lake", default=".segue/lake", help="directory or URL of the event lake")
+        command.add_argument("--store", type=Path, default=Path(".segue/bentoml"), help="home of the model store")
+        command.add_argument("--report-dir", type=Path, default=Path(".segue/reports"), help="where the report goes")
+    training = commands.choices["train"]
+    shop = HERE / "configs" / "shop.toml"
+    training.add_argument("--config", type=Path, default=shop, help="what to train, TOML")
+    training.add_argument("--plans", type=Path, default=Path(".segue/plans"), help="where the serving plans are")
+    training.add_argument("--seed", type=int, help="instead of the configuration's")
+    training.add_argument("--threads", type=int, default=1, help="of the processor; more help only on idle cores")
+    commands.choices["evaluate"].add_argument("--bundle", default="next_item", help="name or tag in the model store")
+    return parser
+
+
+def _git_sha() -> str:
+    """The commit this runs from; empty where there is none to be found."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    answer = subprocess.run([git, "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)  # noqa: S603
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

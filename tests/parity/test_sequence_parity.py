@@ -1,0 +1,215 @@
+"""The exported graph answers as the trained model does, through the scorer that services call."""
+
+import dataclasses
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from models.sequence import report
+from models.sequence.baselines import recommenders
+from models.sequence.dataset import concat, take
+from models.sequence.evaluate import by_scorer, evaluate, ndcg, ranks
+from models.sequence.export import TOLERANCE, agree, odd_prefixes, sequences_of, verify
+from models.sequence.train import as_scorer, read_curve, torch_rank, train
+from segue.errors import BundleError, InvalidInput
+from segue.features.sequence import FEATURES
+from segue.inference.bundle import Bundle, write
+from segue.inference.sequence import EXCLUDE_MAX, LIMIT_MAX, Rung, SequenceScorer
+from tests import sequence_log
+from tests.sequence_log import CONFIG, ITEMS
+
+UNKNOWN = 123_456
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return sequence_log.run(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def prefixes(run):
+    rng = np.random.default_rng(11)
+    lengths = rng.integers(0, 3 * CONFIG.length, size=300)
+    invented = [rng.choice([*ITEMS, UNKNOWN, -UNKNOWN], size=length) for length in lengths]
+    real = take(run.dataset.test.prefixes, np.arange(300))
+    return concat([real, sequences_of(invented), odd_prefixes(run.torch)])
+
+
+def ask(scorer, prefixes, *, limit=20, exclude=(), include_seen=False):
+    exclude = exclude or [np.empty(0, np.int64)] * len(prefixes)
+    return scorer.recommend(prefixes, exclude=exclude, limit=limit, include_seen=include_seen)
+
+
+@pytest.mark.parametrize("include_seen", [False, True])
+def test_torch_and_onnx_give_the_same_top_20(run, prefixes, include_seen):
+    left = ask(run.onnx, prefixes, include_seen=include_seen)
+    right = ask(run.torch, prefixes, include_seen=include_seen)
+    assert len(left) == len(prefixes) > 600
+    same = [one.item.tolist() == other.item.tolist() for one, other in zip(left, right, strict=True)]
+    # Rounding may swap two items of equal score; that is rare, and `agree` still compares their scores.
+    assert np.mean(same) > 0.99
+    assert all(agree(one, other) for one, other in zip(left, right, strict=True))
+    assert {each.fallback for each in left} == {Rung.SEQUENCE, Rung.POPULAR}
+
+
+def test_scores_are_the_dot_products_of_the_whole_forward_pass(run, prefixes):
+    import torch
+
+    model, vocabulary = run.trained.model, run.onnx.vocabulary
+    for row, answer in enumerate(ask(run.onnx, prefixes)[::7]):
+        sequence = take(prefixes, np.array([7 * row]))
+        known = [index for index in vocabulary.index(sequence.item).tolist() if index][-CONFIG.length :]
+        if known:
+            with torch.no_grad():
+                scores = (model(torch.tensor([known]))[0, -1] @ model.item.weight.T).numpy()
+            np.testing.assert_allclose(answer.score, scores[vocabulary.index(answer.item)], atol=TOLERANCE)
+            open_to_all = np.setdiff1d(np.arange(1, len(vocabulary)), vocabulary.index(sequence.item))
+            best = np.sort(scores[open_to_all])[::-1][:20]
+            np.testing.assert_allclose(answer.score, best, atol=TOLERANCE)
+
+
+def test_a_batch_answers_each_row_as_if_it_were_alone(run, prefixes):
+    some = take(prefixes, np.arange(250, 350))
+    for row, together in enumerate(ask(run.onnx, some)):
+        (alone,) = ask(run.onnx, take(some, np.array([row])))
+        assert agree(together, alone)
+
+
+def test_the_graph_is_one_file_of_opset_18_with_dynamic_sizes(run):
+    graph = onnx.load(run.bundle.file("model.onnx"))
+    assert {each.domain: each.version for each in graph.opset_import}[""] == 18
+    sizes = {each.name: [size.dim_param for size in each.type.tensor_type.shape.dim] for each in graph.graph.input}
+    assert list(sizes) == ["items", "exclude"]
+    assert all(name for size in sizes.values() for name in size)
+    assert not any(each.external_data for each in graph.graph.initializer)
+
+
+def test_excluded_and_seen_items_are_never_recommended(run, prefixes):
+    rng = np.random.default_rng(4)
+    exclude = [rng.choice([*ITEMS, UNKNOWN], size=rng.integers(0, 40)) for _ in range(len(prefixes))]
+    answers = ask(run.onnx, prefixes, limit=LIMIT_MAX, exclude=exclude)
+    for row, (answer, excluded) in enumerate(zip(answers, exclude, strict=True)):
+        seen = prefixes.item[prefixes.offsets[row] : prefixes.offsets[row + 1]]
+        assert not np.isin(answer.item, [*excluded, *seen]).any()
+        assert len(answer.item) == len(set(answer.item.tolist()))
+        assert (np.diff(answer.score) <= 0).all()
+
+
+def test_a_prefix_without_a_known_item_is_answered_by_popularity(run):
+    popularity, vocabulary = run.dataset.final.popularity, run.onnx.vocabulary
+    order = sorted(range(1, len(vocabulary)), key=lambda index: (-popularity[index], index))
+    excluded = vocabulary.item[order[1:3]]
+    nothing = sequences_of([np.empty(0, np.int64), np.array([UNKNOWN])])
+    for answer in ask(run.onnx, nothing, limit=5, exclude=[excluded, excluded]):
+        assert answer.fallback is Rung.POPULAR
+        assert answer.item.tolist() == vocabulary.item[[order[0], *order[3:7]]].tolist()
+        np.testing.assert_allclose(answer.score, popularity[[order[0], *order[3:7]]] / popularity.sum(), rtol=1e-6)
+
+
+def test_external_ids_are_the_catalogues(run, prefixes):
+    named = dict(zip(ITEMS.tolist(), (f"sku-{number}" for number in range(len(ITEMS))), strict=True))
+    for answer in ask(run.onnx, take(prefixes, np.arange(20))):
+        assert answer.external_id == [named[item] for item in answer.item.tolist()]
+
+
+def test_where_little_is_left_answers_are_short(run):
+    known = run.onnx.vocabulary.item[1:]
+    rows = sequences_of([known[:1], np.empty(0, np.int64)])
+    answers = ask(run.onnx, rows, limit=10, exclude=[known[3:], known[3:]])
+    assert [sorted(answer.item.tolist()) for answer in answers] == [known[1:3].tolist(), known[:3].tolist()]
+
+
+def test_no_row_gives_no_answer(run):
+    assert ask(run.onnx, sequences_of([]), exclude=[]) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "arguments"),
+    [
+        ("limit", {"limit": 0}),
+        ("limit", {"limit": LIMIT_MAX + 1}),
+        ("exclude", {"exclude": [ITEMS[:1]] * 3}),
+        ("exclude[1]", {"exclude": [ITEMS[:1], np.arange(EXCLUDE_MAX + 1)]}),
+    ],
+)
+def test_a_question_out_of_bounds_is_refused_by_name(run, field, arguments):
+    with pytest.raises(InvalidInput) as error:
+        ask(run.onnx, sequences_of([ITEMS[:1], ITEMS[:2]]), **arguments)
+    assert error.value.violations[0].field == field
+
+
+def test_the_bundle_says_what_it_is(run):
+    manifest = run.bundle.manifest
+    assert (manifest.family, manifest.feature_service) == ("sequence", "recommendation_v1")
+    assert manifest.columns == [feature.name for feature in FEATURES]
+    assert manifest.plan_hash == sequence_log.PLAN.hash
+    assert manifest.data_cut_ms == run.dataset.cuts_ms[1]
+    assert manifest.config["length"] == CONFIG.length
+    assert read_curve(run.bundle) == run.trained.curve
+    run.onnx.warm_up()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("items.npy", ITEMS[:3]), ("popularity.npy", np.arange(3)), ("items.npy", np.arange(151)[::-1])],
+)
+def test_files_that_do_not_fit_together_are_refused(run, tmp_path, name, content):
+    for path in run.bundle.path.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    np.save(tmp_path / name, content)
+    write(tmp_path, run.bundle.manifest)
+    with pytest.raises(BundleError, match=r"items|disagree"):
+        SequenceScorer.load(Bundle.read(tmp_path, "altered"))
+
+
+def test_a_bundle_of_another_family_is_refused(run):
+    other = dataclasses.replace(run.bundle, manifest=dataclasses.replace(run.bundle.manifest, family="propensity"))
+    with pytest.raises(BundleError, match="family"):
+        SequenceScorer.load(other)
+
+
+def test_a_graph_of_other_weights_is_found_out(run, prefixes):
+    import copy
+
+    import torch
+
+    other = copy.deepcopy(run.trained.model)
+    with torch.no_grad():
+        other.norm.bias.add_(0.01)
+    with pytest.raises(BundleError, match="does not answer"):
+        verify(run.onnx, as_scorer(torch_rank(other), run.dataset.final, CONFIG), prefixes)
+
+
+def test_the_trainers_metric_is_the_exported_scorers(run):
+    cases = run.dataset.test
+    measured = [ndcg(ranks(by_scorer(each, include_seen=False), cases), 10).mean() for each in (run.torch, run.onnx)]
+    assert measured[0] == pytest.approx(measured[1], abs=1e-6)
+    assert run.bundle.manifest.metrics["ndcg@10"] == pytest.approx(measured[0])
+
+
+def test_the_model_has_learned_and_says_so(run, tmp_path):
+    evaluation = evaluate(
+        run.dataset.test,
+        run.onnx.vocabulary,
+        by_scorer(run.onnx, include_seen=False),
+        recommenders(run.dataset.final, CONFIG),
+    )
+    assert evaluation.margins("popularity")["ndcg@10"].low > 0.1
+    page = report.write(tmp_path, CONFIG, run.dataset, evaluation, run.trained.curve).read_text()
+    assert "data:image/png;base64," in page
+    assert "never a sample" in page
+    assert json.dumps(CONFIG.name)[1:-1] in page
+
+
+def test_equal_seeds_give_equal_weights(run):
+    short = dataclasses.replace(CONFIG, max_epochs=2, epoch_windows=64, dropout=0.1)
+    once, again, other = (
+        train(run.dataset.final, config, validation=run.dataset.validation, epochs=2)
+        for config in (short, short, dataclasses.replace(short, seed=99))
+    )
+    assert [epoch.loss for epoch in once.curve] == [epoch.loss for epoch in again.curve]
+    assert [epoch.loss for epoch in once.curve] != [epoch.loss for epoch in other.curve]
+    for left, right in zip(once.model.parameters(), again.model.parameters(), strict=True):
+        np.testing.assert_array_equal(left.detach().numpy(), right.detach().numpy())

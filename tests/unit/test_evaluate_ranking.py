@@ -1,0 +1,135 @@
+"""Rankings and their metrics, against the definitions in plain Python."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+
+from models.sequence.baselines import AGE_DECAY, REACH, SHRINKAGE, STEP_DECAY, Markov, Popularity, recommender, top
+from models.sequence.config import Config
+from models.sequence.dataset import Cases, Corpus, Turns
+from models.sequence.evaluate import CUTOFFS, MODEL, bootstrap, evaluate, ndcg, ranks, recall
+from models.sequence.export import sequences_of
+from segue.errors import InvalidInput
+from segue.inference.sequence import Vocabulary
+
+SEQUENCES = [[1, 2, 3, 4], [2, 3, 4], [5, 1, 2, 3], [2, 2, 6], [4, 3, 2, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 6]]
+IDS = np.array([-50, -7, 3, 11, 60, 90])
+
+
+@pytest.fixture
+def corpus():
+    index = np.concatenate([np.array(each) for each in SEQUENCES])
+    return Corpus(
+        vocabulary=Vocabulary.of(IDS),
+        offsets=np.cumsum([0, *map(len, SEQUENCES)]),
+        index=index,
+        popularity=np.bincount(index, minlength=7),
+    )
+
+
+def cases_of(prefixes, targets, customers):
+    turns = Turns(np.array(customers), np.array(targets), np.zeros(len(targets), np.int64))
+    return Cases(turns, sequences_of([np.array(each, np.int64) for each in prefixes]), 0, len(targets))
+
+
+def naive_ndcg(ranking, target, k):
+    gains = [1 / math.log2(place + 2) for place, item in enumerate(ranking[:k]) if item == target]
+    return sum(gains)
+
+
+def test_metrics_are_the_definitions():
+    rng = random.Random(1)
+    rankings = [rng.sample(range(1, 60), 20) for _ in range(200)]
+    targets = [rng.randrange(1, 60) for _ in rankings]
+    cases = cases_of([[]] * 200, targets, range(200))
+    rank = ranks(lambda prefixes: np.array(rankings), cases)
+    for k in CUTOFFS:
+        expected = [naive_ndcg(ranking, target, k) for ranking, target in zip(rankings, targets, strict=True)]
+        np.testing.assert_allclose(ndcg(rank, k), expected)
+        hits = [target in ranking[:k] for ranking, target in zip(rankings, targets, strict=True)]
+        np.testing.assert_array_equal(recall(rank, k), hits)
+
+
+def test_top_is_a_stable_sort_of_what_is_allowed():
+    rng = np.random.default_rng(2)
+    scores = rng.integers(0, 4, (50, 12)).astype(float)
+    barred = rng.integers(0, 12, (50, 3))
+    for row, found in zip(range(50), top(scores.copy(), barred, 8), strict=True):
+        allowed = [item for item in range(1, 12) if item not in barred[row]]
+        expected = sorted(allowed, key=lambda item: (-scores[row, item], item))[:8]
+        assert found.tolist() == expected + [0] * (8 - len(expected))
+
+
+def test_top_of_a_vocabulary_smaller_than_k_is_padded():
+    assert top(np.array([[9.0, 1.0, 2.0]]), np.array([[0]]), 4).tolist() == [[2, 1, 0, 0]]
+
+
+def test_markov_is_the_formula(corpus):
+    follows = {}
+    for sequence in SEQUENCES:
+        for place, item in enumerate(sequence):
+            for step, follower in enumerate(sequence[place + 1 : place + 1 + REACH]):
+                key = (item, follower)
+                follows[key] = follows.get(key, 0) + STEP_DECAY**step
+    total = {item: sum(count for (source, _), count in follows.items() if source == item) for item in range(7)}
+    share = corpus.popularity / corpus.popularity.sum()
+    windows = np.array([[0, 0, 1], [2, 6, 4], [0, 0, 0], [0, 3, 3]])
+    found = Markov.fit(corpus).scores(windows)
+    for row, window in enumerate(windows.tolist()):
+        for item in range(7):
+            votes = sum(
+                AGE_DECAY**age * follows.get((source, item), 0) / (total[source] + SHRINKAGE)
+                for age, source in enumerate(reversed(window))
+                if source
+            )
+            assert found[row, item] == pytest.approx(votes + 1e-9 * share[item])
+
+
+@pytest.mark.parametrize("include_seen", [False, True])
+def test_popularity_ranks_by_count_without_what_was_seen(corpus, include_seen):
+    config = Config(include_seen=include_seen)
+    recommend = recommender(Popularity.fit(corpus), corpus, config)
+    prefixes = [[], [-7, 3], [999]]
+    answers = recommend(sequences_of([np.array(each, np.int64) for each in prefixes]))
+    for prefix, answer in zip(prefixes, answers.tolist(), strict=True):
+        allowed = [index for index in range(1, 7) if include_seen or IDS[index - 1] not in prefix]
+        best = sorted(allowed, key=lambda index: (-corpus.popularity[index], index))
+        assert answer == [*IDS[np.array(best) - 1].tolist(), *[0] * (20 - len(best))]
+
+
+def test_bootstrap_gives_the_mean_and_draws_whole_customers():
+    rng = np.random.default_rng(3)
+    of_customer = rng.random(40)
+    customer = np.repeat(np.arange(40), 25)
+    values = np.stack([of_customer[customer], rng.random(1000)], axis=1)
+    alike, apart = bootstrap(values, customer)
+    assert alike.mean == pytest.approx(values[:, 0].mean())
+    # 1,000 cases that are really 40 answers: about 5 times the spread of 1,000 separate ones.
+    assert alike.high - alike.low == pytest.approx(2 * 1.96 * of_customer.std() / math.sqrt(40), rel=0.15)
+    assert apart.high - apart.low == pytest.approx(2 * 1.96 * values[:, 1].std() / math.sqrt(1000), rel=0.3)
+
+
+def test_an_evaluation_counts_new_items_as_missed_and_pairs_the_margins():
+    vocabulary = Vocabulary.of(np.arange(1, 31))
+    cases = cases_of([[], [1], [1, 2, 3], [4]], [5, 6, 7, 999], [0, 0, 1, 2])
+    rank = {5: 1, 6: 3}
+    lists = np.zeros((4, 20), np.int64)
+    for row, target in enumerate(cases.turns.item.tolist()):
+        if target in rank:
+            lists[row, rank[target] - 1] = target
+    evaluation = evaluate(cases, vocabulary, lambda _: lists, {"rival": lambda _: np.roll(lists, 1, axis=1)})
+    model, rival = evaluation.scores(MODEL), evaluation.scores("rival")
+    assert model["recall@1"].mean == 0.25
+    assert model["ndcg@10"].mean == pytest.approx((1 + 1 / 2) / 4)
+    assert rival["recall@1"].mean == 0
+    margin = evaluation.margins("rival")["ndcg@10"]
+    assert margin.mean == pytest.approx(model["ndcg@10"].mean - rival["ndcg@10"].mean)
+    assert evaluation.metrics()["known_ratio"] == 0.75
+    assert list(evaluation.slices()) == ["known item (3)", "prefix none (1)", "prefix 1-2 (2)", "prefix 3-9 (1)"]
+
+
+def test_an_evaluation_without_a_case_is_refused():
+    with pytest.raises(InvalidInput, match="lake"):
+        evaluate(cases_of([], [], []), Vocabulary.of(IDS), lambda _: np.zeros((0, 20), np.int64), {})
