@@ -1,0 +1,197 @@
+"""The event lake: what was appended is read, whole or by ranges of customers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from segue.adapters.history_features import feature_table, histories_as_of
+from segue.adapters.lake import EVENT_SCHEMA, Lake
+from segue.catalogue import Catalogue
+from segue.errors import InvalidInput
+from segue.events import COLUMNS, Events, Kind
+from segue.features import table
+from tests import oracle
+
+NOW = 1_780_000_000_000
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture
+def log(lake):
+    """A log of customers with 1 to 9 events and one with 100, in the lake in two commits."""
+    facts = oracle.facts(1, customers=40, count=180, now=NOW) + oracle.facts(2, customers=1, count=100, now=NOW)
+    for part in (facts[:150], facts[150:]):
+        lake.append(oracle.to_events(part))
+    return facts
+
+
+def rows(events):
+    """The events as facts, in order."""
+    columns = [getattr(events, name).tolist() for name in COLUMNS if name != "customer"]
+    names = events.customers[events.customer].tolist()
+    return sorted(zip(names, *columns, strict=True))
+
+
+def test_what_was_appended_is_read(lake, log):
+    assert rows(lake.read()) == rows(oracle.to_events(log))
+    assert lake.version() == 1
+
+
+def test_every_value_of_every_column_survives(lake):
+    extreme = oracle.Fact("ünï 🙂", -1, 2**64 - 1, -(2**63), int(Kind.FILTER_APPLIED), -(2**63), 2**41)
+    facts = [extreme, extreme._replace(customer="", time=0, event_id=0, item=2**63 - 1, value=2**63 - 1, available=0)]
+    lake.append(oracle.to_events(facts))
+    assert rows(lake.read()) == rows(oracle.to_events(facts))
+
+
+def test_every_kind_survives_by_its_name(lake, tmp_path):
+    facts = [oracle.Fact("c", kind, kind, 1, int(kind), 0) for kind in Kind]
+    lake.append(oracle.to_events(facts))
+    assert rows(lake.read()) == rows(oracle.to_events(facts))
+    names = DeltaTable(lake.events_uri).to_pyarrow_table()["kind"].to_pylist()
+    assert set(names) == {kind.label for kind in Kind}
+
+
+def test_a_kind_this_program_does_not_know_is_read_as_unknown_and_kept_by_name(lake, log):
+    stranger = pa.table([["c"], [1], ["quiz_completed"], [5], [0], [0], [0]], EVENT_SCHEMA.names).cast(EVENT_SCHEMA)
+    write_deltalake(lake.events_uri, stranger, mode="append")
+    events = lake.read(first_customer="c", past_customer="c0")
+    assert events.kind.tolist() == [Kind.UNKNOWN]
+    assert "quiz_completed" in DeltaTable(lake.events_uri).to_pyarrow_table()["kind"].to_pylist()
+
+
+@pytest.mark.parametrize("max_events", [1, 7, 50, 279, 10**9])
+def test_ranges_hold_every_customer_once_and_few_events(lake, log, max_events):
+    ranges = list(lake.customer_ranges(max_events))
+    assert ranges[0][0] is None
+    assert ranges[-1][1] is None
+    assert [past for _, past in ranges[:-1]] == [first for first, _ in ranges[1:]]
+    parts = [lake.read(first_customer=first, past_customer=past) for first, past in ranges]
+    assert sorted(row for part in parts for row in rows(part)) == rows(oracle.to_events(log))
+    largest = max(sum(1 for fact in log if fact.customer == name) for name in {fact.customer for fact in log})
+    assert all(len(part) < max_events + largest for part in parts)
+
+
+def test_a_range_of_no_events_is_refused(lake, log):
+    with pytest.raises(InvalidInput, match="max_events: is 0, must be at least 1"):
+        list(lake.customer_ranges(0))
+
+
+def test_customers_come_in_order(lake, log):
+    assert lake.customers() == sorted({fact.customer for fact in log})
+
+
+def test_the_most_recent_customers_come_first(lake, log):
+    newest = {}
+    for fact in log:
+        newest[fact.customer] = max(fact.time, newest.get(fact.customer, fact.time))
+    ranked = sorted(newest, key=lambda name: (-newest[name], name))
+    assert lake.recent_customers(5) == ranked[:5]
+    assert lake.recent_customers(10**6) == ranked
+
+
+def test_the_time_range_is_that_of_the_events(lake, log):
+    assert lake.time_range() == (min(fact.time for fact in log), max(fact.time for fact in log))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        Lake.read,
+        Lake.time_range,
+        Lake.customers,
+        lambda lake: lake.recent_customers(1),
+        lambda lake: list(lake.customer_ranges(1)),
+    ],
+)
+def test_a_lake_nobody_wrote_to_says_so(lake, ask):
+    assert lake.version() == -1
+    with pytest.raises(InvalidInput, match=r"lake: no event table at .*/events; `segue events` writes one"):
+        ask(lake)
+
+
+def test_a_lake_without_events_is_empty(lake):
+    lake.append(Events.empty())
+    assert len(lake.read()) == 0
+    assert lake.customers() == lake.recent_customers(3) == []
+    assert list(lake.customer_ranges(10)) == [(None, None)]
+    with pytest.raises(InvalidInput, match="lake: no event in "):
+        lake.time_range()
+
+
+def test_a_refused_batch_leaves_the_lake_as_it_was(lake, log):
+    events = oracle.to_events(log)
+    with pytest.raises(InvalidInput, match="kind: 200 is no kind"):
+        lake.append(replace(events, kind=np.full(len(events), 200, np.uint8)))
+    assert rows(lake.read()) == rows(events)
+
+
+def test_the_catalogue_is_replaced(lake):
+    assert len(lake.catalogue()) == 0
+    for price_minor in (100, 250):
+        lake.write_catalogue(catalogue([7, -3], price_minor))
+    found = lake.catalogue()
+    assert found.item.tolist() == [7, -3]
+    assert found.external_id.tolist() == ["sku-7", "sku--3"]
+    assert found.category.tolist() == ["", "shoes"]
+    assert found.price_minor.tolist() == [250, 250]
+
+
+def catalogue(items, price_minor):
+    return Catalogue(
+        item=np.array(items, np.int64),
+        external_id=np.array([f"sku-{item}" for item in items], object),
+        category=np.array(["", "shoes"], object),
+        price_minor=np.full(len(items), price_minor, np.int64),
+    )
+
+
+def asked(log, count=60):
+    """Customers, some unknown, some twice, each with a time."""
+    rng = np.random.default_rng(4)
+    customers = rng.choice([*sorted({fact.customer for fact in log}), "", "nobody", "zz"], count).tolist()
+    return customers, NOW - rng.choice([0, oracle.HOUR, 9 * oracle.DAY], count)
+
+
+@pytest.mark.parametrize("max_events", [1, 60, 10**9])
+def test_histories_as_of_many_times_do_not_depend_on_the_ranges(lake, log, max_events):
+    customers, times = asked(log)
+    found = {}
+    for positions, histories in histories_as_of(lake, customers, times, max_events=max_events):
+        for index, position in enumerate(positions.tolist()):
+            assert position not in found
+            found[position] = oracle.to_history(histories, index)
+    for position, (name, t) in enumerate(zip(customers, times.tolist(), strict=True)):
+        assert found[position] == oracle.as_of([fact for fact in log if fact.customer == name], t)
+
+
+@pytest.mark.parametrize("max_events", [20, 10**9])
+def test_a_feature_table_has_a_row_for_each_question_in_their_order(lake, log, max_events):
+    customers, times = asked(log)
+    names = ["customer_item_sequence", "as_of_ms", table.FEATURES[5].name, "kind"]
+    found = feature_table(lake, customers, times, names, max_events=max_events)
+    assert found.column_names == names
+    for row, name, t in zip(found.to_pylist(), customers, times.tolist(), strict=True):
+        history = oracle.as_of([fact for fact in log if fact.customer == name], t)
+        assert row["customer_item_sequence"] == [turn[0] for turn in oracle.item_sequence(history, t)]
+        assert row["as_of_ms"] == t
+        assert row[table.FEATURES[5].name] == oracle.features(history, t)[table.FEATURES[5].name]
+        assert row["kind"] == [record[3] for record in history]
+
+
+def test_a_feature_table_of_nobody_has_its_columns(lake, log):
+    found = feature_table(lake, [], np.empty(0, np.int64), ["customer_item_sequence", "as_of_ms"])
+    assert (found.num_rows, found.column_names) == (0, ["customer_item_sequence", "as_of_ms"])
+
+
+def test_an_empty_lake_knows_of_no_customer(lake):
+    lake.append(Events.empty())
+    found = feature_table(lake, ["a", "b"], np.array([NOW, NOW]), ["customer_view_count_7d", "customer_item_sequence"])
+    assert found.to_pylist() == [{"customer_view_count_7d": 0, "customer_item_sequence": []}] * 2
