@@ -76,13 +76,11 @@ def run(processes: Processes, data: Path | None) -> dict[str, int]:
     start_valkey(processes, (HOME / "valkey").resolve(), ports["valkey"])
     step(ports, "segue", "features")
     propensity_config, sequence_config = CONFIGS.get(name, CONFIGS[""])
-    console.rule("3 propensity model")
-    step(ports, "models.propensity", "train", "--config", f"models/propensity/configs/{propensity_config}.toml")
-    console.rule("4 sequence model")
-    step(ports, "models.sequence", "train", "--config", f"models/sequence/configs/{sequence_config}.toml")
-    console.rule("5 services")
+    console.rule("3 models: sequence here, propensity beside it")
+    train(ports, propensity_config, sequence_config)
+    console.rule("4 services")
     start_services(processes, ports, propensity_config)
-    console.rule("6 a backend asks")
+    console.rule("5 a backend asks")
     asyncio.run(ask(ports, NEW_EVENT.get(name, NEW_EVENT[""])))
     return ports
 
@@ -106,8 +104,32 @@ def write_events(data: Path | None) -> str:
 
 def step(ports: dict[str, int], module: str, *arguments: str) -> None:
     """Run one of our commands to its end, its output on the screen."""
-    environment = {**os.environ, "SEGUE_REDIS": f"127.0.0.1:{ports['valkey']}"}
-    subprocess.run(python(module, *arguments), check=True, env=environment)  # noqa: S603 - our own commands, no shell
+    subprocess.run(python(module, *arguments), check=True, env=environment(ports))  # noqa: S603 - ours, no shell
+
+
+def environment(ports: dict[str, int]) -> dict[str, str]:
+    """This process's environment, with the address of the online store."""
+    return {**os.environ, "SEGUE_REDIS": f"127.0.0.1:{ports['valkey']}"}
+
+
+def train(ports: dict[str, int], propensity_config: str, sequence_config: str) -> None:
+    """Train both models at once, one core each; what the propensity job has to say is shown when it ends."""
+    log = HOME / "logs" / "train-propensity.log"
+    command = python("models.propensity", "train", "--config", f"models/propensity/configs/{propensity_config}.toml")
+    with log.open("wb") as file:
+        width = {"COLUMNS": str(console.width)}
+        job = subprocess.Popen(  # noqa: S603 - our own command, no shell
+            command, env=environment(ports) | width, stdout=file, stderr=subprocess.STDOUT
+        )
+    try:
+        step(ports, "models.sequence", "train", "--config", f"models/sequence/configs/{sequence_config}.toml")
+        with console.status("training the propensity model"):
+            status = job.wait()
+    finally:
+        job.terminate()
+    print(log.read_text(), end="")
+    if status:
+        raise subprocess.CalledProcessError(status, command)
 
 
 def start_services(processes: Processes, ports: dict[str, int], outcome: str) -> None:
