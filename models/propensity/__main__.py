@@ -1,8 +1,6 @@
 """Train a propensity model on the event lake, or evaluate one of the model store: `python -m models.propensity`."""
 
 import argparse
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +36,7 @@ def train(args: argparse.Namespace) -> None:
     from models.propensity.train import fit
     from segue.adapters.lake import Lake
     from segue.adapters.model_store import ModelStore
+    from segue.adapters.provenance import git_sha
 
     console = Console()
     config = configuration.read(args.config)
@@ -64,7 +63,7 @@ def train(args: argparse.Namespace) -> None:
             dataset,
             fitted,
             evaluation,
-            git_sha=_git_sha(),
+            git_sha=git_sha(HERE),
             created_ms=created_ms,
         )
         tag = ModelStore(args.store).save(Path(directory), config.name)
@@ -131,15 +130,6 @@ def _parser() -> argparse.ArgumentParser:
     commands.choices["train"].add_argument("--config", type=Path, default=purchase, help="what to train, TOML")
     commands.choices["evaluate"].add_argument("--bundle", default="purchase_7d", help="name or tag in the model store")
     return parser
-
-
-def _git_sha() -> str:
-    """The commit this runs from; empty where there is none to be found."""
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    answer = subprocess.run([git, "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)  # noqa: S603
-    return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """Train a sequence model on the event lake, or evaluate one of the model store: `python -m models.sequence`."""
 
 import argparse
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +32,7 @@ def train(args: argparse.Namespace) -> None:
     from segue.adapters import plan_files
     from segue.adapters.lake import Lake
     from segue.adapters.model_store import ModelStore
+    from segue.adapters.provenance import git_sha
     from segue.inference.sequence import GRAPH, open_graph
 
     console = Console()
@@ -66,7 +65,7 @@ def train(args: argparse.Namespace) -> None:
             plan=plan,
             catalogue=lake.catalogue(),
             card=report.card(settings, data, evaluation),
-            git_sha=_git_sha(),
+            git_sha=git_sha(HERE),
             created_ms=time.time_ns() // 1_000_000,
         )
         tag = ModelStore(args.store).save(directory, settings.name)
@@ -128,15 +127,6 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument("--threads", type=int, default=1, help="of the processor; more help only on idle cores")
     commands.choices["evaluate"].add_argument("--bundle", default="next_item", help="name or tag in the model store")
     return parser
-
-
-def _git_sha() -> str:
-    """The commit this runs from; empty where there is none to be found."""
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    answer = subprocess.run([git, "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True, check=False)  # noqa: S603
-    return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
 if __name__ == "__main__":
