@@ -66,11 +66,11 @@ class Corpus:
         """What was known at `t_ms`.
 
         Raises:
-            InvalidInput: nobody had turned to anything.
+            InvalidInput: nobody had turned to a second item, so that there is nothing to learn.
         """
         sequences = known_sequences(timelines, t_ms)
-        if not len(sequences.item):
-            raise InvalidInput.because("lake", f"holds no item that a customer turned to before {t_ms} ms")
+        if np.diff(sequences.offsets).max(initial=0) < 2:
+            raise InvalidInput.because("lake", f"holds no customer who turned to two items before {t_ms} ms")
         vocabulary = Vocabulary.of(sequences.item)
         index = vocabulary.index(sequences.item)
         popularity = np.bincount(index, minlength=len(vocabulary))
@@ -101,7 +101,7 @@ def split(events: Events, config: Config, cuts_ms: tuple[int, int] | None = None
             again by its own cuts: what it was trained on stays out of the test, however the lake has grown.
 
     Raises:
-        InvalidInput: nobody turned to anything in the time left for training.
+        InvalidInput: there is no event, or nothing to learn from in the time left for training.
     """
     validation_ms, test_ms = cuts_ms or shares(events.event_time_ms, config)
     timelines = Timelines.of(events)

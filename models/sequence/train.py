@@ -93,7 +93,9 @@ def train(
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     model = SequenceModel(config, len(corpus.vocabulary)).to("cuda" if torch.cuda.is_available() else "cpu")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     windows = training_windows(corpus, config.length)
     epoch_steps = math.ceil(min(len(windows), config.epoch_windows) / config.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -151,9 +153,9 @@ def gradient(model: SequenceModel, batch: Tensor, config: Config) -> tuple[float
     batch = batch.to(model.item.weight.device)
     items, targets = batch[:, :-1], batch[:, 1:]
     asked = items > 0
-    hidden, item, target = model(items)[asked], model.item.weight[1:], targets[asked] - 1  # (n, d), (v - 1, d), (n,)
+    hidden, target, item = model(items)[asked], targets[asked], model.item.weight  # (n, d), (n,), (v, d)
     if config.loss == "full":
-        return full_gradient(hidden, item, target), len(target)
+        return full_gradient(hidden, item[1:], target - 1), len(target)
     loss = sampled_loss(hidden, item, target, count=config.negatives)
     torch.autograd.backward(loss / len(target))
     return loss.item(), len(target)
@@ -182,10 +184,10 @@ def full_gradient(hidden: Tensor, item: Tensor, target: Tensor) -> float:
 
 def sampled_loss(hidden: Tensor, item: Tensor, target: Tensor, *, count: int) -> Tensor:
     """Summed cross-entropy over the target and `count` items drawn evenly for all rows (Jean et al. 2015)."""
-    drawn = torch.randint(len(item), (count,), device=item.device)
+    drawn = torch.randint(1, len(item), (count,), device=item.device)  # never padding
     positive = (hidden * F.embedding(target, item)).sum(dim=1, keepdim=True)  # (n, 1)
-    # Each drawn item stands for (v - 1) / count of them.
-    negative = hidden @ F.embedding(drawn, item).T + math.log(max(1, len(item) - 1) / count)  # (n, count)
+    # Each drawn item stands for (v - 2) / count of them: all but padding and the target.
+    negative = hidden @ F.embedding(drawn, item).T + math.log(max(1, len(item) - 2) / count)  # (n, count)
     negative = negative.masked_fill(drawn == target[:, None], -torch.inf)
     return F.cross_entropy(torch.cat([positive, negative], dim=1), torch.zeros_like(target), reduction="sum")
 

@@ -161,6 +161,12 @@ def test_windows_ask_for_every_item_but_the_first_once_after_what_came_before_it
     assert sorted(asked) == sorted(pair for each in sequences for pair in pairwise(each))
 
 
+def test_a_log_of_single_turns_is_refused():
+    facts = [oracle.Fact(f"c{number}", number, number, 7, 1, 0, number) for number in range(9)]
+    with pytest.raises(InvalidInput, match="lake: holds no customer who turned to two items"):
+        split(oracle.to_events(facts), ALL)
+
+
 def test_an_empty_log_is_refused():
     with pytest.raises(InvalidInput, match="lake: holds no event"):
         split(Events.empty(), ALL)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from segue.errors import BundleError, InvalidInput
 from segue.events import NO_ITEM
 from segue.features.sequence import Sequences
+from segue.history import HISTORY_LIMIT
 from segue.inference.bundle import Bundle
 
 FAMILY = "sequence"
@@ -171,7 +172,8 @@ class SequenceScorer:
         """Rank the vocabulary for each of n sequences.
 
         Args:
-            sequences: what each customer turned to, oldest first; unknown items are skipped.
+            sequences: what each customer turned to, oldest first; unknown items are skipped, and so are known ones
+                before the newest HISTORY_LIMIT.
             exclude: n arrays of item ids never to recommend to that row; unknown ids do no harm.
             limit: the most items per answer, 1 to LIMIT_MAX.
             include_seen: whether items of the row's own sequence may be recommended.
@@ -183,8 +185,11 @@ class SequenceScorer:
             InvalidInput: `limit` is out of range, or `exclude` has the wrong length or a row beyond EXCLUDE_MAX.
         """
         _check(len(sequences), exclude, limit)
-        windows = self.vocabulary.windows(sequences, self.length)
-        barred = self._barred(sequences, exclude, include_seen=include_seen)
+        seen = self.vocabulary.windows(sequences, HISTORY_LIMIT)
+        windows = seen[:, -self.length :]
+        barred = self._barred(exclude)
+        if not include_seen:
+            barred = np.hstack([barred, seen])
         known = windows[:, -1] > 0
         answers = [None if known[row] else self._popular_but(barred[row], limit) for row in range(len(sequences))]
         for rows in self._chunks(np.flatnonzero(known)):
@@ -192,16 +197,11 @@ class SequenceScorer:
                 answers[row] = answer
         return [answer for answer in answers if answer is not None]
 
-    def _barred(
-        self, sequences: Sequences, exclude: Sequence[NDArray[np.int64]], *, include_seen: bool
-    ) -> NDArray[np.int64]:
-        """The indices each row must not be answered with, padded with 0, shape (n, m)."""
-        offsets = np.cumsum([0, *(len(ids) for ids in exclude)])
+    def _barred(self, exclude: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """The indices of the excluded items, padded with 0, shape (n, m)."""
+        offsets = np.cumsum([0, *map(len, exclude)])
         ids = np.concatenate([np.empty(0, np.int64), *exclude])
-        barred = left_padded(offsets, self.vocabulary.index(ids), EXCLUDE_MAX)
-        if include_seen:
-            return barred
-        return np.hstack([barred, self.vocabulary.windows(sequences, len(sequences.item))])
+        return left_padded(offsets, self.vocabulary.index(ids), EXCLUDE_MAX)
 
     def _ranked(self, windows: NDArray[np.int64], barred: NDArray[np.int64], limit: int) -> Iterator[Recommendation]:
         longest = int((windows > 0).any(axis=0).argmax())
