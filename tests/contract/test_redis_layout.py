@@ -1,110 +1,23 @@
 """Feast's Redis layout, byte by byte: what the stock SDK writes, the plan reader reads, and the other way round."""
 
-import asyncio
 import struct
 import subprocess
 import sys
-from dataclasses import replace
-from datetime import timedelta
-
-import numpy as np
-import pandas as pd
-import pytest
 
 from segue.adapters.histories import HistoryStore
-from segue.adapters.plan_reader import MAX_ENTITIES, PlanReader, hash_key, scalar
-from segue.errors import InvalidInput, StoreUnavailable
-from segue.history import RECORD_COLUMNS, histories_of
+from segue.adapters.plan_reader import hash_key
+from segue.history import RECORD_COLUMNS
 from segue.inference.answers import Status
-from segue.inference.plan import Column
 from tests import oracle
-from tests.conftest import NOW, ROOT, at, connect, forget, free_port, open_store, redis_url
+from tests.conftest import ROOT, connect
+from tests.contract.conftest import ITEMS, SHOPPERS, WRITTEN, address_of, read, write
 
-WRITTEN = NOW // 1000 * 1000
-"""When the values are as of. Feast keeps whole seconds."""
-
-TTL = timedelta(hours=2)
-TTL_MS = 2 * oracle.HOUR
-
-SHOPPERS = {
-    "anna": {"visit_count": 0, "debt_minor": -1, "basket_minor_mean": 0.1},
-    "bjørn 🙂": {"visit_count": 2**53, "debt_minor": -(2**63), "basket_minor_mean": -1e300},
-    "c:*[x]": {"visit_count": 127, "debt_minor": 2**62, "basket_minor_mean": None},
-    "d" * 200: {"visit_count": None, "debt_minor": None, "basket_minor_mean": 0.0},
-}
 TOTALS = {
     "customer_event_count_lifetime": 9,
     "customer_order_count_lifetime": 0,
     "customer_order_value_minor_lifetime": -700,
     "customer_age_days_lifetime": 3,
 }
-ITEMS = {7: 5, 0: -128, -1: None, -(2**63): 2**31, 2**63 - 1: 1}
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory, valkey):
-    """A feature store of stock Feast's own Redis store, with what it wrote; two entities, three views, two services."""
-    from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
-    from feast.types import Float64, Int64
-
-    directory = tmp_path_factory.mktemp("shop")
-    address = f"{valkey},db=2"
-    config = RepoConfig(
-        project="shop",
-        provider="local",
-        registry=str(directory / "registry.db"),
-        offline_store={"type": "duckdb"},
-        online_store={"type": "redis", "connection_string": address},
-        entity_key_serialization_version=3,
-        repo_path=directory,
-    )
-    source = FileSource(name="any", path=str(directory / "any.parquet"), timestamp_field="event_timestamp")
-    shopper = Entity(name="shopper", join_keys=["shopper"], value_type=ValueType.STRING)
-    item = Entity(name="item", join_keys=["item"], value_type=ValueType.INT64)
-    fields = [Field(name="visit_count", dtype=Int64), Field(name="debt_minor", dtype=Int64)]
-    fields.append(Field(name="basket_minor_mean", dtype=Float64))
-    shopper_stats = FeatureView(name="shopper_stats", entities=[shopper], schema=fields, source=source, ttl=TTL)
-    stock = Field(name="stock_count", dtype=Int64)
-    item_stock = FeatureView(name="item_stock", entities=[item], schema=[stock], source=source, ttl=timedelta(0))
-    rating = Field(name="rating_mean", dtype=Float64)
-    ratings = FeatureView(name="shopper_ratings", entities=[shopper], schema=[rating], source=source, ttl=TTL)
-    mixed = [ratings, item_stock, shopper_stats[["debt_minor", "basket_minor_mean", "visit_count"]]]
-    services = [FeatureService(name="mixed", features=mixed), FeatureService(name="stats", features=[shopper_stats])]
-    store = FeatureStore(config=config)
-    store.apply([shopper, item, shopper_stats, item_stock, ratings, *services])
-    write(store, "shopper_stats", "shopper", SHOPPERS)
-    write(store, "item_stock", "item", {each: {"stock_count": count} for each, count in ITEMS.items()})
-    write(store, "shopper_ratings", "shopper", {"anna": {"rating_mean": 4.5}})
-    return store
-
-
-def write(store, view, key, rows, time_ms=WRITTEN):
-    frame = pd.DataFrame([{key: name, **values} for name, values in rows.items()])
-    for column in frame.columns.drop(key):
-        if column.endswith(("count", "minor")):
-            frame[column] = pd.array([values[column] for values in rows.values()], "Int64")
-    store.write_to_online_store(view, frame.assign(event_timestamp=at(time_ms), created_timestamp=at(time_ms)))
-
-
-@pytest.fixture(scope="module")
-def plan(shop):
-    from segue.adapters.feast.plans import compile_plan
-
-    return compile_plan(shop, "mixed")
-
-
-def read(plan, address, entity, ids, times, **options):
-    from redis.asyncio import Redis
-
-    async def answer():
-        async with Redis.from_url(redis_url(address)) as redis:
-            return await PlanReader(plan, redis).read(entity, ids, np.asarray(times, np.int64), **options)
-
-    return asyncio.run(answer())
-
-
-def address_of(store):
-    return store.config.online_store.connection_string
 
 
 # The layout, spelled out from its specification (feast-dev/feast: docs/specs/online_store_format.md).
@@ -158,7 +71,7 @@ def value(number):
 
 
 def test_the_stock_sdk_writes_the_layout(shop):
-    stamp = b"\x08" + varint(WRITTEN // 1000)
+    stamp = b"\x08" + varint(WRITTEN // 1000) + b"\x10" + varint(WRITTEN % 1000 * 1_000_000)
     expected = {entity_key("item", item, b"shop"): {} for item in ITEMS}
     for item, count in ITEMS.items():
         expected[entity_key("item", item, b"shop")] = {
@@ -208,130 +121,6 @@ def test_one_key_and_one_field_are_pinned(plan):
     }
 
 
-def test_the_reader_reads_what_the_stock_sdk_wrote(shop, plan):
-    names = [*SHOPPERS, "nobody", "anna"]
-    found = read(plan, address_of(shop), "shopper", names, [WRITTEN] * len(names))
-    assert found.names == ("rating_mean", "stock_count", "debt_minor", "basket_minor_mean", "visit_count")
-    for name, row in zip(names, found.matrix, strict=True):
-        values = {**SHOPPERS.get(name, {}), **({"rating_mean": 4.5} if name == "anna" else {})}
-        assert all(oracle.same(each, values.get(column)) for column, each in zip(found.names, row, strict=True))
-    items = [*ITEMS, 99]
-    found = read(plan, address_of(shop), "item", items, [WRITTEN] * len(items))
-    for item, row in zip(items, found.matrix, strict=True):
-        assert oracle.same(row[1], ITEMS.get(item))
-        assert np.isnan(row[[0, 2, 3, 4]]).all()
-
-
-def test_the_reader_says_what_the_stock_sdk_says(shop, plan):
-    names = [*SHOPPERS, "nobody"]
-    refs = [f"shopper_stats:{each.name}" for each in plan.hashes[2].fields]
-    stock = shop.get_online_features(refs, [{"shopper": name} for name in names]).to_dict()
-    found = read(plan, address_of(shop), "shopper", names, [WRITTEN] * len(names))
-    for column, name in enumerate(found.names):
-        for row in range(len(names)):
-            assert name not in stock or oracle.same(found.matrix[row, column], stock[name][row])
-
-
-@pytest.mark.parametrize(
-    ("age_ms", "status"),
-    [
-        (-1, Status.MISSING),
-        (0, Status.PRESENT),
-        (TTL_MS, Status.PRESENT),
-        (TTL_MS + 1, Status.EXPIRED),
-        (1000 * TTL_MS, Status.EXPIRED),
-    ],
-)
-def test_a_view_is_used_from_its_time_until_its_ttl(shop, plan, age_ms, status):
-    found = read(plan, address_of(shop), "shopper", ["anna", "nobody"], [WRITTEN + age_ms] * 2)
-    ratings, stats = found.parts
-    for part in (ratings, stats):
-        assert part.status == (status, Status.MISSING)
-        assert oracle.same(part.age_ms[0], None if status is Status.MISSING else age_ms)
-        assert np.isnan(part.age_ms[1])
-        assert not part.truncated.any()
-    assert np.isnan(found.matrix[1]).all()
-    assert np.isnan(found.matrix[0, [0, 2, 3, 4]]).all() == (status is not Status.PRESENT)
-
-
-def test_each_row_has_a_time_of_its_own(shop, plan):
-    found = read(plan, address_of(shop), "shopper", ["anna"] * 3, [WRITTEN - 1, WRITTEN, WRITTEN + TTL_MS + 1])
-    assert found.parts[0].status == (Status.MISSING, Status.PRESENT, Status.EXPIRED)
-
-
-def test_a_view_without_a_ttl_never_expires(shop, plan):
-    found = read(plan, address_of(shop), "item", [7], [WRITTEN + 10**12])
-    assert found.parts[0].status == (Status.PRESENT,)
-    assert found.matrix[0, 1] == 5
-
-
-def test_parts_come_in_the_order_of_the_feature_service(shop, plan):
-    found = read(plan, address_of(shop), "shopper", ["anna"], [WRITTEN])
-    assert [part.view for part in found.parts] == ["shopper_ratings", "shopper_stats"]
-
-
-def test_nobody_asked_about_is_nobody_answered(shop, plan):
-    found = read(plan, address_of(shop), "shopper", [], [])
-    assert found.matrix.shape == (0, 5)
-    assert [part.status for part in found.parts] == [(), ()]
-
-
-def test_too_many_entities_are_refused(shop, plan):
-    names = ["anna"] * (MAX_ENTITIES + 1)
-    with pytest.raises(InvalidInput, match="shopper: 1001 of them; at most 1000"):
-        read(plan, address_of(shop), "shopper", names, [WRITTEN] * len(names))
-
-
-def test_a_store_that_does_not_answer_is_unavailable(plan):
-    with pytest.raises(StoreUnavailable):
-        read(plan, f"127.0.0.1:{free_port()}", "shopper", ["anna"], [WRITTEN])
-
-
-def test_a_plan_of_unknown_history_features_is_refused(filled_plan):
-    strange = replace(filled_plan, columns=(Column("customer_mood", "float64", "customer_history"),))
-    with pytest.raises(InvalidInput, match=r"does not compute: \['customer_mood'\]"):
-        PlanReader(strange, None)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"int32_val": -5},
-        {"int32_val": 2**31 - 1},
-        {"int64_val": 0},
-        {"int64_val": -(2**63)},
-        {"int64_val": 300},
-        {"double_val": -0.5},
-        {"float_val": 0.25},
-        {"bool_val": True},
-        {"bool_val": False},
-    ],
-)
-def test_every_kind_of_number_is_read(content):
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    (expected,) = content.values()
-    assert scalar(Value(**content).SerializeToString()) == expected
-
-
-@pytest.mark.parametrize("encoded", [b"", None])
-def test_no_value_is_null(encoded):
-    assert np.isnan(scalar(encoded))
-
-
-@pytest.mark.parametrize("encoded", [b"\x12\x01a", b"\x20", b"\x29\x00", b"\x20" + b"\x80" * 11, b"garbage"])
-def test_anything_else_is_refused(encoded):
-    with pytest.raises(InvalidInput, match="value: is not a number"):
-        scalar(encoded)
-
-
-@pytest.fixture(scope="module")
-def filled_plan(filled_repo):
-    from segue.adapters.feast.plans import compile_plan
-
-    return compile_plan(filled_repo.store, "propensity_v1")
-
-
 def test_what_the_history_store_wrote_is_read_by_the_stock_sdk(filled_repo):
     facts_of = filled_repo.facts_of()
     customers = ["c07", "c00", "nobody", "c07"]
@@ -347,37 +136,6 @@ def test_what_the_history_store_wrote_is_read_by_the_stock_sdk(filled_repo):
             list(kinds),
             list(values),
         )
-
-
-@pytest.fixture
-def applied(feast_repo):
-    """The feature repo, applied over an empty online store."""
-    from segue.adapters.feast import pipeline
-
-    forget(feast_repo)
-    pipeline.apply(feast_repo)
-    return open_store(feast_repo)
-
-
-def test_what_the_stock_sdk_wrote_is_merged_into_histories(applied, redis):
-    log = oracle.facts(21, customers=2, count=150)
-    histories = HistoryStore(redis, "segue:customer_history:")
-    histories.add(oracle.to_events(log[:50]))
-    events = oracle.to_events(log[50:])
-    written = histories_of(events)
-    rows = [
-        {"customer": name, "event_time": at(NOW), "available_time": at(NOW), "as_of_ms": NOW}
-        for name in events.customers
-    ]
-    for index, row in enumerate(rows):
-        span = slice(*written.offsets[index : index + 2])
-        for name in RECORD_COLUMNS:
-            column = getattr(written, name)[span]
-            row[name] = (column.view(np.int64) if name == "event_id" else column.astype(np.int64)).tolist()
-    applied.write_to_online_store("customer_history", pd.DataFrame(rows))
-    found = histories.read(list(events.customers))
-    for index, name in enumerate(events.customers):
-        assert oracle.to_history(found, index) == oracle.union([fact.record for fact in log if fact.customer == name])
 
 
 def test_what_the_stock_sdk_pushed_is_read_with_the_histories(applied, scratch):

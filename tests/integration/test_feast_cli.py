@@ -135,6 +135,7 @@ def test_tearing_down_empties_the_online_store(feast, log, redis, now_ms):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_installed_command_and_its_console(feast_repo, log, scratch, redis, now_ms):
     environment = command_environment(scratch)
 
