@@ -3,7 +3,8 @@
 import argparse
 import resource
 
-from benchmarks.table import Comparison, command
+from benchmarks.command import command
+from benchmarks.table import Comparison
 from benchmarks.timing import Turn, take_turns
 from segue.simulator import Shop, ShopConfig
 
@@ -18,9 +19,7 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(options: argparse.Namespace) -> list[Comparison]:
     """Stream one shop to its end."""
-    config = ShopConfig(
-        customers=options.customers, items=options.items, days=options.days, seed=options.seed
-    )
+    config = ShopConfig(customers=options.customers, items=options.items, days=options.days, seed=options.seed)
     timings = take_turns({"Segue": lambda: Turn(sum(map(len, Shop(config).stream())))}, turns=1)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = f"{config.customers:,} customers, {config.items:,} items, {config.days} days"
