@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
         ("days", 60, "of the simulated shop"),
         ("seed", 1, "of the simulated shop"),
         ("calls", 100, "per turn"),
+        ("empty-calls", 500, "per turn"),
         ("turns", 5, "per contender"),
         ("callers", 16, "at once, in the second comparison of each service"),
     ):
@@ -169,7 +170,9 @@ def time_calls(
     health = HealthStub(channel).Check
     contenders = {
         "Segue": callers.tasks(asker(name, channel), options.calls),
-        "empty call": callers.tasks(lambda _: health(HealthCheckRequest(), timeout=TIMEOUT_SECONDS), options.calls),
+        "empty call": callers.tasks(
+            lambda _: health(HealthCheckRequest(), timeout=TIMEOUT_SECONDS), options.empty_calls
+        ),
     }
     pid = processes.running[name].pid
     timings = take_turns(contenders, turns=options.turns, cpu_clock=lambda: cpu_seconds(pid))

@@ -30,7 +30,8 @@ def show(comparisons: Sequence[Comparison], *, markdown: bool) -> None:
     if markdown:
         console.print("\n".join(_markdown(comparisons)), markup=False, highlight=False, soft_wrap=True)
         return
-    table = Table("", box=box.SIMPLE, pad_edge=False, caption=CAPTION, caption_justify="left")
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, caption=CAPTION, caption_justify="left")
+    table.add_column(no_wrap=True)
     for heading in HEADINGS[1:]:
         table.add_column(heading, justify="right")
     for comparison in comparisons:

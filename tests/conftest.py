@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import prometheus_client  # noqa: F401 - before Feast, which makes whoever imports it later count across processes
 import pytest
 from redis import Redis
 

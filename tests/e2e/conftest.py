@@ -167,7 +167,9 @@ def running(name: str, world: World, directory: Path, **settings: str) -> Iterat
     if name == "propensity":
         defaults["BUNDLES"] = ",".join(OUTCOMES)
     environment = {f"SEGUE_{name.upper()}_{key}": value for key, value in (defaults | settings).items()}
-    environment = {**os.environ, **environment, "BENTOML_HOME": str(directory / "home")}
+    # Feast, imported here, has set a directory of counters for all processes that descend from this one.
+    inherited = {key: value for key, value in os.environ.items() if key != "PROMETHEUS_MULTIPROC_DIR"}
+    environment = {**inherited, **environment, "BENTOML_HOME": str(directory / "home")}
     command = [sys.executable, "-m", f"services.{name}", "--http-port", str(http_port)]
     log = directory / f"{name}.log"
     with log.open("wb") as output:

@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 
 from segue.adapters import plan_files
-from segue.adapters.feast import plans
 from segue.errors import InvalidInput
 from segue.features import sequence, table
 from segue.features.snapshots import CUSTOMER_LIFETIME, ITEM_STATS
@@ -16,19 +15,25 @@ from tests.conftest import forget, open_store
 HISTORY = HistoryPart("customer_history", "customer", "segue:customer_history:", HISTORY_LIMIT)
 
 
+def compile_plan(store, service):
+    from segue.adapters.feast import plans
+
+    return plans.compile_plan(store, service)
+
+
 @pytest.mark.parametrize("service", ["propensity_v1", "recommendation_v1"])
 def test_what_is_published_is_what_the_registry_says(filled_repo, service):
-    assert plan_files.published(filled_repo.home / "plans", service) == plans.compile_plan(filled_repo.store, service)
+    assert plan_files.published(filled_repo.home / "plans", service) == compile_plan(filled_repo.store, service)
 
 
 def test_columns_come_in_the_order_of_the_service(filled_repo):
-    plan = plans.compile_plan(filled_repo.store, "propensity_v1")
+    plan = compile_plan(filled_repo.store, "propensity_v1")
     behaviour = [Column(each.name, each.dtype, "customer_history") for each in table.FEATURES]
     assert list(plan.columns) == behaviour + [
         Column(each.name, "int64", "customer_lifetime") for each in CUSTOMER_LIFETIME
     ]
     assert plan.histories == (HISTORY,)
-    plan = plans.compile_plan(filled_repo.store, "recommendation_v1")
+    plan = compile_plan(filled_repo.store, "recommendation_v1")
     sequences = [Column(each.name, each.dtype, "customer_history") for each in sequence.FEATURES]
     assert list(plan.columns) == sequences + [Column(each.name, "int64", "item_stats") for each in ITEM_STATS]
     assert plan.histories == (HISTORY,)
@@ -42,7 +47,7 @@ def test_applying_again_changes_no_plan(filled_repo, feast_repo):
     pipeline.apply(feast_repo)
     store = open_store(feast_repo)
     for service in ("propensity_v1", "recommendation_v1"):
-        assert plans.compile_plan(store, service) == plans.compile_plan(filled_repo.store, service)
+        assert compile_plan(store, service) == compile_plan(filled_repo.store, service)
 
 
 @pytest.fixture(scope="module")
@@ -106,4 +111,4 @@ def refused(tmp_path_factory):
 )
 def test_what_a_plan_cannot_express_is_refused_by_name(refused, view, problem):
     with pytest.raises(InvalidInput, match=f"^{problem}"):
-        plans.compile_plan(refused, f"{view}_v1")
+        compile_plan(refused, f"{view}_v1")
