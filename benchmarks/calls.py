@@ -16,9 +16,9 @@ import asyncio
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         ("days", 60, "of the simulated shop"),
         ("seed", 1, "of the simulated shop"),
         ("calls", 100, "per turn"),
-        ("empty-calls", 500, "per turn"),
+        ("empty-calls", 300, "per turn"),
         ("turns", 5, "per contender"),
         ("callers", 16, "at once, in the second comparison of each service"),
     ):
@@ -106,10 +106,18 @@ def measure(options: argparse.Namespace) -> list[Comparison]:
 def train() -> None:
     """Both bundles into the model store, by the commands that users run."""
     Path("sequence.toml").write_text(SEQUENCE_CONFIG)
-    propensity = REPOSITORY / "models" / "propensity" / "configs" / f"{OUTCOME}.toml"
-    for module, config in (("models.propensity", propensity), ("models.sequence", Path("sequence.toml"))):
-        arguments = ("train", "--config", str(config), "--store", str(HOME / "bentoml"))
-        subprocess.run(python(module, *arguments), check=True, stdout=sys.stderr)
+    configs = {
+        "models.propensity": REPOSITORY / "models" / "propensity" / "configs" / f"{OUTCOME}.toml",
+        "models.sequence": Path("sequence.toml"),
+    }
+
+    def run(module: str) -> None:
+        arguments = ("train", "--config", str(configs[module]), "--store", str(HOME / "bentoml"))
+        # How good the models are is not the matter here.
+        subprocess.run(python(module, *arguments), check=True, stdout=subprocess.DEVNULL)
+
+    with ThreadPoolExecutor(len(configs)) as pool:
+        list(pool.map(run, configs))
 
 
 def serve(processes: Processes, store_port: int) -> dict[str, int]:

@@ -19,7 +19,6 @@ Rows whose history is full, 256 events, are not drawn: there Segue's windows are
 import argparse
 import contextlib
 import io
-import resource
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,6 +34,7 @@ from numpy.typing import NDArray
 from benchmarks.command import command
 from benchmarks.duckdb_sql import EXPRESSIONS, windows_sql
 from benchmarks.home import HOME, private_home
+from benchmarks.memory import held_mib, peak_mib
 from benchmarks.stock_feast import SERVICE, VALUES, stock_store
 from benchmarks.table import Comparison
 from benchmarks.timing import Contender, Turn, take_turns
@@ -88,18 +88,15 @@ def measure(options: argparse.Namespace) -> list[Comparison]:
         store = segue_store()
         labels = draw(lake, options.rows, options.seed)
         if options.ours_only:
+            before_mib = held_mib()
             timings = take_turns({"Segue": timed(lambda: historical(store, labels, MANY))}, turns=options.turns)
-            comparisons = [Comparison(f"historical row, {len(MANY)} columns", timings, f"peak memory {peak_mib()} MiB")]
+            note = f"{peak_mib() - before_mib:,.0f} MiB of memory"
+            comparisons = [Comparison(f"historical row, {len(MANY)} columns", timings, note)]
         else:
             labels = labels[~historical(store, labels, [TRUNCATED])[TRUNCATED].to_numpy().astype(bool)]
             comparisons = list(compare(lake, store, labels, options.turns))
     size = f"{len(labels):,} rows over {event_count:,} events"
     return [replace(each, note="; ".join(filter(None, (size, each.note)))) for each in comparisons]
-
-
-def peak_mib() -> str:
-    """The most memory this process has held so far."""
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f}"
 
 
 def write_lake(lake: Lake, about_events: int, seed: int) -> int:

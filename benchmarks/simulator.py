@@ -1,9 +1,9 @@
 """How fast the simulated shop makes events, on one core."""
 
 import argparse
-import resource
 
 from benchmarks.command import command
+from benchmarks.memory import held_mib, peak_mib
 from benchmarks.table import Comparison
 from benchmarks.timing import Turn, take_turns
 from segue.simulator import Shop, ShopConfig
@@ -20,10 +20,10 @@ def parser() -> argparse.ArgumentParser:
 def measure(options: argparse.Namespace) -> list[Comparison]:
     """Stream one shop to its end."""
     config = ShopConfig(customers=options.customers, items=options.items, days=options.days, seed=options.seed)
+    before_mib = held_mib()
     timings = take_turns({"Segue": lambda: Turn(sum(map(len, Shop(config).stream())))}, turns=1)
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = f"{config.customers:,} customers, {config.items:,} items, {config.days} days"
-    return [Comparison("one simulated event", timings, f"{size}; peak memory {peak_mib:,.0f} MiB")]
+    return [Comparison("one simulated event", timings, f"{size}; {peak_mib() - before_mib:,.0f} MiB of memory")]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Snapshots once more, in plain Python: a customer's totals and an item's counts, as known at a cut."""
 
 from segue.events import NO_ITEM, Kind
-from tests.oracle import DAY, WINDOWS, Fact
+from tests.oracle import DAY, WINDOWS, Fact, record_order
 
 LIFETIME = (
     "customer_event_count_lifetime",
@@ -15,9 +15,10 @@ STATS_KINDS = {"view": Kind.PRODUCT_VIEWED, "add": Kind.PRODUCT_ADDED, "purchase
 
 
 def known(facts: list[Fact], cut: int) -> list[Fact]:
-    """What was known at the cut, one fact for each record delivered more than once."""
+    """What was known at the cut, one fact for each event id: the first in record order."""
     past = [fact for fact in facts if fact.time < cut and fact.available <= cut]
-    return list({(fact.customer, fact.record): fact for fact in past}.values())
+    newest_first = sorted(past, key=lambda fact: record_order(fact.record), reverse=True)
+    return list({(fact.customer, fact.event_id): fact for fact in newest_first}.values())
 
 
 def lifetime(facts: list[Fact], cut: int) -> dict[str, int] | None:

@@ -70,6 +70,12 @@ class StoreUnavailable(SegueError):
     reason = "STORE_UNAVAILABLE"
 
 
+class StoreCorrupted(SegueError):
+    """What the online store holds is not what was written there."""
+
+    reason = "STORE_CORRUPTED"
+
+
 class Overloaded(SegueError):
     """A bounded queue is full; the same call may succeed a moment later."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segue.adapters.plan_reader import MAX_ENTITIES, PlanReader, scalar
-from segue.errors import InvalidInput, StoreUnavailable
+from segue.errors import InvalidInput, StoreCorrupted, StoreUnavailable
 from segue.inference.answers import Status
 from segue.inference.plan import Column
 from tests import oracle
@@ -127,7 +127,7 @@ def test_no_value_is_null(encoded):
 
 @pytest.mark.parametrize("encoded", [b"\x12\x01a", b"\x20", b"\x29\x00", b"\x20" + b"\x80" * 11, b"garbage"])
 def test_anything_else_is_refused(encoded):
-    with pytest.raises(InvalidInput, match="value: is not a number"):
+    with pytest.raises(StoreCorrupted, match="is not a number"):
         scalar(encoded)
 
 

@@ -68,7 +68,6 @@ def test_counts_of_two_parts_of_a_log_add_up(log, cut):
     assert both == snapshot_oracle.item_stats(log, cut)
 
 
-@pytest.mark.xfail(reason="snapshots count every record under one event id; histories count the first of them")
 def test_events_of_one_id_count_once():
     view = oracle.Fact("c", NOW, 1, 5, 1, 0, NOW)
     events = Timelines.of(oracle.to_events([view, view._replace(time=NOW + 1)])).events

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
 from segue.adapters import histories as history_codec
-from segue.errors import InvalidInput, StoreUnavailable
+from segue.errors import InvalidInput, StoreCorrupted, StoreUnavailable
 from segue.features import table
 from segue.history import Histories, Times, before, merge, newest
 from segue.inference.answers import Features, Part, Status
@@ -64,6 +64,7 @@ class PlanReader:
         Raises:
             InvalidInput: too many ids.
             StoreUnavailable: the online store did not answer.
+            StoreCorrupted: it holds something other than Feast or Segue wrote.
         """
         if len(ids) > MAX_ENTITIES:
             raise InvalidInput.because(entity, f"{len(ids)} of them; at most {MAX_ENTITIES} can be read at once")
@@ -138,7 +139,7 @@ def scalar(encoded: bytes | None) -> float:
     (field 3 int32, 4 int64, 5 double, 6 float, 7 bool; protocol buffers encoding).
 
     Raises:
-        InvalidInput: it holds something other than a number.
+        StoreCorrupted: it holds something other than a number.
     """
     if not encoded:
         return float("nan")
@@ -150,14 +151,14 @@ def scalar(encoded: bytes | None) -> float:
     if tag in {3 << 3, 4 << 3, 7 << 3} and 0 < len(payload) <= 10:
         unsigned = sum((byte & 0x7F) << (7 * index) for index, byte in enumerate(payload))
         return float(unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned)
-    raise InvalidInput.because("value", "is not a number in Feast's encoding")
+    raise StoreCorrupted("a value is not a number in Feast's encoding")
 
 
 def _milliseconds(stamp: bytes) -> int:
     try:
         return Timestamp.FromString(stamp).ToMilliseconds()
     except DecodeError as error:
-        raise InvalidInput.because("timestamp", "is not a timestamp in Feast's encoding") from error
+        raise StoreCorrupted("a timestamp is not one in Feast's encoding") from error
 
 
 def _history_part(part: HistoryPart, histories: Histories, now_ms: Times) -> Part:

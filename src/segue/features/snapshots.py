@@ -35,15 +35,23 @@ ITEM_STATS: tuple[Feature, ...] = (
 
 
 def known_at(events: Events, cut_ms: int) -> Events:
-    """The events before the cut that were available by then; `events` must hold no copies."""
-    return events.take((events.event_time_ms < cut_ms) & (events.available_time_ms <= cut_ms))
+    """The events before the cut that were available by then, one for each event id: the first, as in a history.
+
+    `events` must be in record order and hold no copies, as those of `Timelines` are.
+    """
+    known = events.take((events.event_time_ms < cut_ms) & (events.available_time_ms <= cut_ms))
+    order = np.lexsort((known.event_id, known.customer))  # stable: under one id, record order stays
+    customer, event_id = known.customer[order], known.event_id[order]
+    first = np.ones(len(known), bool)
+    first[1:] = (customer[1:] != customer[:-1]) | (event_id[1:] != event_id[:-1])
+    return known.take(np.sort(order[first]))
 
 
 def customer_lifetime(events: Events, cut_ms: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
     """CUSTOMER_LIFETIME of every customer with an event known at the cut.
 
     Args:
-        events: a log without copies.
+        events: a log in record order, without copies.
         cut_ms: the cut.
 
     Returns:
@@ -66,7 +74,7 @@ def item_stats(events: Events, cut_ms: int) -> tuple[NDArray[np.int64], NDArray[
     """ITEM_STATS of every item with an event known at the cut.
 
     Args:
-        events: a log without copies.
+        events: a log in record order, without copies.
         cut_ms: the cut.
 
     Returns:

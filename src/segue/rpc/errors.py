@@ -25,6 +25,7 @@ from segue.errors import (
     InvalidSettings,
     Overloaded,
     SegueError,
+    StoreCorrupted,
     StoreUnavailable,
 )
 
@@ -57,6 +58,7 @@ TABLE: Mapping[type[Exception], Row] = {
     InvalidInput: Row(grpc.StatusCode.INVALID_ARGUMENT, 400),
     # What a store or an environment holds is no fault of the caller's.
     InvalidHistories: Row(grpc.StatusCode.DATA_LOSS, 500, "a stored history cannot be read; it has been logged"),
+    StoreCorrupted: Row(grpc.StatusCode.DATA_LOSS, 500, "a stored value cannot be read; it has been logged"),
     InvalidSettings: INTERNAL,
     StoreUnavailable: Row(grpc.StatusCode.UNAVAILABLE, 503, "the online store does not answer", retry_ms=200),
     Overloaded: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "too many calls at once", retry_ms=100),
