@@ -4,6 +4,7 @@ It keeps what Feast's own online read loses: the declared order, the ttl, and th
 missing and one that is zero.
 """
 
+import itertools
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -43,11 +44,9 @@ class PlanReader:
             each.name for each in self.scalar_columns if each.view in history_views and each.name not in position
         ]:
             raise InvalidInput.because("plan", f"asks for history features this program does not compute: {unknown}")
-        self._from_history = [
-            (column, position[each.name])
-            for column, each in enumerate(self.scalar_columns)
-            if each.view in history_views
-        ]
+        self._names = tuple(each.name for each in self.scalar_columns)
+        self._computed = np.array([each.view in history_views for each in self.scalar_columns], bool)
+        self._features = np.array([position[name] for name in itertools.compress(self._names, self._computed)], np.intp)
         self._column = {(each.view, each.name): column for column, each in enumerate(self.scalar_columns)}
 
     async def read(
@@ -73,18 +72,19 @@ class PlanReader:
         replies = await self._fetch(hashes, histories, ids)
         matrix = np.full((len(ids), len(self.scalar_columns)), np.nan)
         parts = {part.view: self._fill(matrix, part, replies[part.view], now_ms) for part in hashes}
+        if extra is not None and not extra.lengths.any():
+            extra = None
         merged = Histories.empty(len(ids)) if extra is None else newest(extra)
         for history in histories:
             stored = history_codec.decode(replies[history.view])
             merged = stored if extra is None else merge(stored, extra, limit=history.limit)
             parts[history.view] = _history_part(history, merged, now_ms)
-            if self._from_history:
+            if len(self._features):
                 computed = table.compute(merged, now_ms, limit=history.limit)
-                target, source = zip(*self._from_history, strict=True)
-                matrix[:, target] = computed[:, source]
+                matrix[:, self._computed] = computed[:, self._features]
         declared = dict.fromkeys(each.view for each in self.plan.columns)
         in_order = tuple(parts[view] for view in declared if view in parts)
-        return Features(tuple(each.name for each in self.scalar_columns), matrix, merged, in_order)
+        return Features(self._names, matrix, merged, in_order)
 
     async def _fetch(
         self, hashes: Sequence[HashPart], histories: Sequence[HistoryPart], ids: Sequence[Any]
