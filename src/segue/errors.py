@@ -76,6 +76,30 @@ class StoreCorrupted(SegueError):
     reason = "STORE_CORRUPTED"
 
 
+class LogUnavailable(SegueError):
+    """The event log did not answer; the same call may succeed a moment later."""
+
+    reason = "LOG_UNAVAILABLE"
+
+
+class LakeConflict(SegueError):
+    """Another writer took the same entries of the event log to the lake; nothing was written."""
+
+    reason = "LAKE_CONFLICT"
+
+
+class Unauthenticated(SegueError):
+    """The caller did not show a key that is known here."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class NotFound(SegueError):
+    """What was asked for is not here."""
+
+    reason = "NOT_FOUND"
+
+
 class Overloaded(SegueError):
     """A bounded queue is full; the same call may succeed a moment later."""
 

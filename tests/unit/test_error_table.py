@@ -7,7 +7,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from segue import errors as domain
 from segue.rpc import errors
 
-RETRIED = {"STORE_UNAVAILABLE", "OVERLOADED"}
+RETRIED = {"STORE_UNAVAILABLE", "LOG_UNAVAILABLE", "OVERLOADED"}
 
 
 def every(cls: type[domain.SegueError]) -> list[type[domain.SegueError]]:
@@ -28,6 +28,10 @@ def unpack(status, kind):
         (domain.InvalidSettings.because("SEGUE_X", "secret"), "INTERNAL", 500),
         (domain.BundleError("secret"), "INTERNAL", 500),
         (domain.StoreUnavailable("secret"), "UNAVAILABLE", 503),
+        (domain.LogUnavailable("secret"), "UNAVAILABLE", 503),
+        (domain.LakeConflict("secret"), "INTERNAL", 500),
+        (domain.Unauthenticated("secret"), "UNAUTHENTICATED", 401),
+        (domain.NotFound("secret"), "NOT_FOUND", 404),
         (domain.Overloaded("secret"), "RESOURCE_EXHAUSTED", 429),
         (domain.DeadlineExceeded("secret"), "DEADLINE_EXCEEDED", 504),
         (domain.SegueError("secret"), "INTERNAL", 500),

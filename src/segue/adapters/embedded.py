@@ -18,6 +18,8 @@ def command(directory: Path, port: int) -> list[str]:
         "port": port,
         "dir": directory.resolve(),
         "appendonly": "yes",
+        # An acknowledgement means durable: on disk before the reply, one sync for all commands that came together.
+        "appendfsync": "always",
         "save": "",
         # A history of 256 records, and a Feast hash with a value of up to 512 bytes, stay in the compact encodings.
         "zset-max-listpack-entries": 512,

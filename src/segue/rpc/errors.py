@@ -23,10 +23,13 @@ from segue.errors import (
     InvalidHistories,
     InvalidInput,
     InvalidSettings,
+    LogUnavailable,
+    NotFound,
     Overloaded,
     SegueError,
     StoreCorrupted,
     StoreUnavailable,
+    Unauthenticated,
 )
 
 DOMAIN = "segue"
@@ -61,6 +64,9 @@ TABLE: Mapping[type[Exception], Row] = {
     StoreCorrupted: Row(grpc.StatusCode.DATA_LOSS, 500, "a stored value cannot be read; it has been logged"),
     InvalidSettings: INTERNAL,
     StoreUnavailable: Row(grpc.StatusCode.UNAVAILABLE, 503, "the online store does not answer", retry_ms=200),
+    LogUnavailable: Row(grpc.StatusCode.UNAVAILABLE, 503, "the event log does not answer", retry_ms=200),
+    Unauthenticated: Row(grpc.StatusCode.UNAUTHENTICATED, 401, "the write key is missing or not known here"),
+    NotFound: Row(grpc.StatusCode.NOT_FOUND, 404, "there is nothing of that name here"),
     Overloaded: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "too many calls at once", retry_ms=100),
     DeadlineExceeded: Row(grpc.StatusCode.DEADLINE_EXCEEDED, 504, "the deadline passed before the answer was ready"),
 }
