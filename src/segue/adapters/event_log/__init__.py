@@ -1,7 +1,7 @@
 """The event log: the stream between the collector and the updater, partitioned by customer.
 
-Two adapters keep it: `redis_streams` (embedded default) and `kafka`. Delivery is at least once and, within a partition, in
-order. An offset is a positive int64 that grows within its partition; it names an entry for good.
+Two adapters keep it: `redis_streams` (embedded default) and `kafka`. Delivery is at least once and, within a partition,
+in order. An offset is a positive int64 that grows within its partition; it names an entry for good.
 """
 
 import zlib
