@@ -89,7 +89,7 @@ class Answering:
                 "outcomes", f"{unknown[0]!r} is not served; these are: {', '.join(self._models)}"
             )
         now_ms = np.full(len(customers), as_of_ms, np.int64)
-        extra = None if events is None else histories_of(events)
+        extra = histories_of(events) if events else None
         features = await self._reader.read("customer", customers, now_ms, extra=extra)
         scored = [self._score(outcome, features.matrix, max_reasons) for outcome in asked]
         return [

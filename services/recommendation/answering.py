@@ -91,7 +91,7 @@ class Answering:
             StoreUnavailable: the online store did not answer.
         """
         now_ms = np.array([as_of_ms], np.int64)
-        extra = None if events is None else histories_of(events)
+        extra = histories_of(events) if events else None
         features = await self._reader.read("customer", [customer], now_ms, extra=extra)
         # The whole history, not only what the model reads: items seen long ago are seen too.
         sequences = item_sequences(features.histories, now_ms, length=HISTORY_LIMIT)

@@ -10,9 +10,9 @@ from segue.adapters import datasets
 from segue.adapters.lake import Lake
 from segue.adapters.truth_files import write_truth
 from segue.events import Events
+from segue.features.batch import DAY_MS
 from segue.simulator import Shop, ShopConfig
 
-DAY_MS = 86_400_000
 TRUTH_WEEKS = 8
 COMMIT_EVENTS = 250_000
 """Events per commit of the lake: fewer commits, larger files."""

@@ -4,10 +4,27 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from segue.errors import SegueError
-from segue.rpc.settings import S, describe, read
+from segue.rpc.server import ServerSettings
+from segue.rpc.settings import S, describe, read, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelServerSettings(ServerSettings):
+    """What every service that answers by a model reads from its environment."""
+
+    redis_url: str = setting(
+        "redis://127.0.0.1:6399", meaning="the online store, redis://user:password@host:port/db", secret=True
+    )
+    store_timeout_ms: int = setting(
+        500, meaning="how long the online store may take to connect or to answer", low=1, high=60_000
+    )
+    model_store: Path = setting(Path(".segue/bentoml"), meaning="the BentoML home that holds the bundles")
+    plans: Path = setting(Path(".segue/plans"), meaning="where `segue plan` publishes the serving plans")
 
 
 def main(
