@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.adapters.event_log import Offsets
 from segue.adapters.plan_reader import PlanReader
 from segue.errors import BundleError, UnknownOutcome
 from segue.events import Events
@@ -69,6 +70,7 @@ class Answering:
         as_of_ms: int,
         max_reasons: int,
         events: Events | None = None,
+        read_after: Offsets | None = None,
     ) -> list[Answer]:
         """One answer per customer, as of one time.
 
@@ -78,10 +80,12 @@ class Answering:
             as_of_ms: only events before it count.
             max_reasons: how many reasons each propensity gives.
             events: the newest events of `customers[0]`, the only one then.
+            read_after: what must be in the online store before it is read.
 
         Raises:
             UnknownOutcome: an outcome is not served.
             StoreUnavailable: the online store did not answer.
+            DeadlineExceeded: `read_after` is not there in time.
         """
         asked = list(outcomes) or list(self._models)
         if unknown := [outcome for outcome in asked if outcome not in self._models]:
@@ -90,7 +94,7 @@ class Answering:
             )
         now_ms = np.full(len(customers), as_of_ms, np.int64)
         extra = histories_of(events) if events else None
-        features = await self._reader.read("customer", customers, now_ms, extra=extra)
+        features = await self._reader.read("customer", customers, now_ms, extra=extra, after=read_after)
         scored = [self._score(outcome, features.matrix, max_reasons) for outcome in asked]
         return [
             Answer(

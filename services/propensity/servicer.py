@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from segue.adapters.event_log import from_token
 from segue.errors import Violation
 from segue.inference.propensity import Reason
 from segue.rpc import answers, convert
@@ -39,6 +40,7 @@ class PropensityServicer(PropensityServiceServicer):
             as_of_ms=asked.as_of_ms,
             max_reasons=max_reasons,
             events=asked.events,
+            read_after=from_token(request.read_after),
         )
         return _response(answer)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segue.adapters.event_log import Offsets
 from segue.adapters.plan_reader import PlanReader
 from segue.errors import BundleError
 from segue.events import Events, item_id
@@ -73,6 +74,7 @@ class Answering:
         as_of_ms: int,
         limit: int,
         events: Events | None = None,
+        read_after: Offsets | None = None,
         exclude_items: Sequence[str] = (),
         include_seen: bool = False,
     ) -> Answer:
@@ -85,14 +87,16 @@ class Answering:
             events: the customer's newest events, which count as if they were stored.
             exclude_items: external ids never to recommend, at most 1,000.
             include_seen: whether items of the history may be recommended.
+            read_after: what must be in the online store before it is read.
 
         Raises:
             InvalidInput: `limit` or `exclude_items` is out of range.
             StoreUnavailable: the online store did not answer.
+            DeadlineExceeded: `read_after` is not there in time.
         """
         now_ms = np.array([as_of_ms], np.int64)
         extra = histories_of(events) if events else None
-        features = await self._reader.read("customer", [customer], now_ms, extra=extra)
+        features = await self._reader.read("customer", [customer], now_ms, extra=extra, after=read_after)
         # The whole history, not only what the model reads: items seen long ago are seen too.
         sequences = item_sequences(features.histories, now_ms, length=HISTORY_LIMIT)
         excluded = np.array([item_id(each) for each in exclude_items], np.int64)

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from segue.adapters.event_log import from_token
 from segue.errors import Violation
 from segue.inference.sequence import EXCLUDE_MAX, LIMIT_MAX
 from segue.rpc import answers, convert
@@ -31,6 +32,7 @@ class RecommendationServicer(RecommendationServiceServicer):
             as_of_ms=asked.as_of_ms,
             limit=limit,
             events=asked.events,
+            read_after=from_token(request.read_after),
             exclude_items=request.exclude_items,
             include_seen=request.include_seen,
         )

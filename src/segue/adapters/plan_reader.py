@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from redis.exceptions import RedisError
 
 from segue.adapters import histories as history_codec
+from segue.adapters import progress
+from segue.adapters.event_log import Offsets
 from segue.errors import InvalidInput, StoreCorrupted, StoreUnavailable
 from segue.features import table
 from segue.history import Histories, Times, before, merge, newest
@@ -24,6 +26,9 @@ from segue.inference.plan import HashPart, HistoryPart, Plan
 
 MAX_ENTITIES = 1000
 """Entities one read may ask for."""
+
+AFTER_MAX_SECONDS = 5.0
+"""How long a read waits for what it is to come after; a caller's deadline may end it earlier."""
 
 
 class PlanReader:
@@ -50,7 +55,13 @@ class PlanReader:
         self._column = {(each.view, each.name): column for column, each in enumerate(self.scalar_columns)}
 
     async def read(
-        self, entity: str, ids: Sequence[str] | Sequence[int], now_ms: Times, *, extra: Histories | None = None
+        self,
+        entity: str,
+        ids: Sequence[str] | Sequence[int],
+        now_ms: Times,
+        *,
+        extra: Histories | None = None,
+        after: Offsets | None = None,
     ) -> Features:
         """Fetch and compute all columns of one entity type, in one round trip.
 
@@ -59,14 +70,18 @@ class PlanReader:
             ids: n ids, at most MAX_ENTITIES.
             now_ms: shape (n,), the time each is asked about.
             extra: n histories of events the caller brings along; they count as if they were stored.
+            after: what of the event log must be in the store before it is read.
 
         Raises:
             InvalidInput: too many ids.
             StoreUnavailable: the online store did not answer.
             StoreCorrupted: it holds something other than Feast or Segue wrote.
+            DeadlineExceeded: what `after` names is not there within AFTER_MAX_SECONDS.
         """
         if len(ids) > MAX_ENTITIES:
             raise InvalidInput.because(entity, f"{len(ids)} of them; at most {MAX_ENTITIES} can be read at once")
+        if after:
+            await progress.wait(self._redis, after, timeout_seconds=AFTER_MAX_SECONDS)
         hashes = [part for part in self.plan.hashes if part.entity == entity]
         histories = [part for part in self.plan.histories if part.entity == entity]
         replies = await self._fetch(hashes, histories, ids)
