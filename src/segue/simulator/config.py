@@ -7,7 +7,7 @@ from segue.errors import InvalidInput, Violation
 
 DAY_MS = 86_400_000
 
-DEMO_KEY = b"segue-demonstration-key"
+DEMO_KEY = b"segue-demonstration-key: everybody knows it"
 """The pseudonym key of simulated shops and public data sets. It is public: never use it for real customers."""
 
 COUNT_LIMITS = {
