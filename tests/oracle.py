@@ -58,6 +58,38 @@ def as_of(facts, t, limit=256):
     return union([fact.record for fact in facts if fact.time < t and fact.available <= t], limit=limit)
 
 
+def reach(customer, links, known=()):
+    """Every path from `customer` along links, without a customer twice, as tuples that begin with it."""
+    path = (*known, customer)
+    return [path] + [
+        longer
+        for source, target in set(links)
+        if source == customer and target not in path
+        for longer in reach(target, links, path)
+    ]
+
+
+def erased(links, erasures):
+    """Up to when each customer is erased: as late as anyone they flow into."""
+    barriers = {}
+    for customer in {name for pair in links for name in pair} | {name for name, _ in erasures}:
+        reached = {path[-1] for path in reach(customer, links)}
+        if moments := [moment for name, moment in erasures if name in reached]:
+            barriers[customer] = max(moments)
+    return barriers
+
+
+def linked(customer, facts, links, barriers, limit=256):
+    """The history of `customer` with what others did that counts for it."""
+    counted = []
+    for source in {fact.customer for fact in facts}:
+        for path in reach(source, links):
+            if path[-1] == customer:
+                barrier = max(barriers.get(name, -math.inf) for name in path)
+                counted += [fact.record for fact in facts if fact.customer == source and fact.time > barrier]
+    return union(counted, limit=limit)
+
+
 def resolved(history):
     seen, result = set(), []
     for record in history:

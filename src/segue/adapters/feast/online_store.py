@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from feast import Entity, FeatureView, RepoConfig, utils
-from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
+from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig, RedisType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Int64List, Value
 from pydantic import Field, StrictStr
@@ -173,7 +173,10 @@ class SegueOnlineStore(RedisOnlineStore):
 
     def histories(self, config: RepoConfig, table: FeatureView) -> HistoryStore:
         """Where the histories of view `table` are kept."""
-        return HistoryStore(self._get_client(config.online_store), key_prefix(config.project, table.name))
+        cluster = config.online_store.redis_type == RedisType.redis_cluster
+        client = self._get_client(config.online_store)
+        prefix = key_prefix(config.project, table.name)
+        return HistoryStore(client, prefix, customers_per_call=1) if cluster else HistoryStore(client, prefix)
 
 
 def _customer(key: EntityKey) -> str:
