@@ -34,6 +34,7 @@ def train(args: argparse.Namespace) -> None:
     from models.propensity.evaluate import evaluate, headline, table
     from models.propensity.export import export
     from models.propensity.train import fit
+    from segue.adapters.counted_events import CountedEvents
     from segue.adapters.lake import Lake
     from segue.adapters.model_store import ModelStore
     from segue.adapters.provenance import git_sha
@@ -43,7 +44,7 @@ def train(args: argparse.Namespace) -> None:
     with console.status("reading events and computing features"):
         plan, source = feast_source(args.feature_repo, config.feature_service)
         _quiet()
-        dataset = build(config, Lake(args.lake), plan, source)
+        dataset = build(config, CountedEvents(Lake(args.lake)), plan, source)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task(f"boosting {config.name}, at most", total=config.boosting.max_rounds)
         fitted = fit(
@@ -81,6 +82,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from models.propensity import report
     from models.propensity.dataset import Cuts, build, feast_source
     from models.propensity.evaluate import evaluate, headline, table
+    from segue.adapters.counted_events import CountedEvents
     from segue.adapters.lake import Lake
     from segue.adapters.model_store import ModelStore
     from segue.errors import BundleError
@@ -97,7 +99,7 @@ def evaluate(args: argparse.Namespace) -> None:
         _quiet()
         if plan.hash != bundle.manifest.plan_hash:
             raise BundleError(f"bundle {bundle.version}: {config.feature_service} is not what it was trained on")
-        dataset = build(config, Lake(args.lake), plan, source, cuts=cuts)
+        dataset = build(config, CountedEvents(Lake(args.lake)), plan, source, cuts=cuts)
     with console.status("evaluating on the held-out future"):
         evaluation = evaluate(config, dataset, scorer)
     page = report.write(args.report_dir, config, dataset, evaluation)

@@ -30,6 +30,7 @@ def train(args: argparse.Namespace) -> None:
     from models.sequence import baselines, config, dataset, evaluate, export, report
     from models.sequence.train import as_scorer, fit, torch_rank
     from segue.adapters import plan_files
+    from segue.adapters.counted_events import CountedEvents
     from segue.adapters.lake import Lake
     from segue.adapters.model_store import ModelStore
     from segue.adapters.provenance import git_sha
@@ -41,7 +42,7 @@ def train(args: argparse.Namespace) -> None:
     plan = plan_files.published(args.plans, export.FEATURE_SERVICE)
     lake = Lake(args.lake)
     with console.status("reading events and splitting them by time"):
-        data = dataset.split(lake.read(), settings)
+        data = dataset.split(CountedEvents(lake).read(), settings)
     trained = fit(data, settings, console=console)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -81,6 +82,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
     from models.sequence import baselines, config, dataset, evaluate, report
     from models.sequence.train import read_curve
+    from segue.adapters.counted_events import CountedEvents
     from segue.adapters.lake import Lake
     from segue.adapters.model_store import ModelStore
     from segue.inference.sequence import SequenceScorer
@@ -92,7 +94,7 @@ def evaluate(args: argparse.Namespace) -> None:
     validation_ms, test_ms = given.pop("cuts_ms")
     settings = config.resolve(given)
     with console.status("reading events and evaluating on the held-out future"):
-        data = dataset.split(Lake(args.lake).read(), settings, (validation_ms, test_ms))
+        data = dataset.split(CountedEvents(Lake(args.lake)).read(), settings, (validation_ms, test_ms))
         evaluation = evaluate.evaluate(
             data.test,
             scorer.vocabulary,

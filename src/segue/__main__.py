@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,13 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _plan_command(commands)
     _store_command(commands)
     _table_command(commands)
+    _lake_commands(commands)
+    _dead_letters_command(commands)
+    _maintain_command(commands)
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except SegueError as error:
         print(f"segue: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _events_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -64,6 +66,57 @@ def _store_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser
 def _table_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("table", help="print the table of features as Markdown")
     command.set_defaults(run=_table)
+
+
+def _lake_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("replay", help="merge the event lake into the online store's histories")
+    command.add_argument("--since", type=_time, metavar="TIME", help="only customers with an event that came since")
+    command.add_argument("--fresh", action="store_true", help="remove every history first")
+    _store_options(command, _replay)
+    command = commands.add_parser("verify", help="compare online histories with the event lake; 1 if any differs")
+    command.add_argument("--sample", type=int, default=1000, help="how many customers")
+    command.add_argument("--seed", type=int, default=0, help="chooses them")
+    command.add_argument("--settle-seconds", type=float, default=10.0, help="look at those that differ once more after")
+    _store_options(command, _verify)
+    command = commands.add_parser("compact", help="remove copies from the event lake, put its files in order")
+    command.add_argument("--no-sort", action="store_true", help="only put small files together")
+    command.add_argument("--retention-hours", type=int, default=24, help="how long replaced files stay for readers")
+    command.set_defaults(run=_compact)
+    command = commands.add_parser("erase", help="forget a customer, and all who flow into them, everywhere and now")
+    command.add_argument("customer", help="the pseudonym")
+    _store_options(command, _erase)
+
+
+def _dead_letters_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("dead-letters", help="what could not be processed: list it, or try again")
+    command.add_argument("action", choices=("list", "replay"), nargs="?", default="list")
+    command.add_argument("--limit", type=int, default=100, help="how many to list")
+    command.add_argument("--reason", help="list only those with this reason")
+    command.add_argument("--id", action="append", dest="ids", help="replay only this one; may be repeated")
+    _store_options(command, _dead_letters)
+
+
+def _maintain_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("maintain", help="erasures, refills, item statistics, compaction")
+    command.add_argument("--every-seconds", type=float, help="go on, looking that often what is due; else each once")
+    _store_options(command, _maintain)
+
+
+def _store_options(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int | None]) -> None:
+    embedded = "127.0.0.1:6399"
+    command.add_argument("--redis", default=os.environ.get("SEGUE_REDIS", embedded), help="host:port of the store")
+    command.add_argument("--kafka", metavar="HOST:PORT", help="the event log is there, and not in the store")
+    command.set_defaults(run=run)
+
+
+def _time(text: str) -> int:
+    """A moment in ms: ISO 8601, UTC unless it says otherwise, or as long ago as `90m`, `36h` or `7d`."""
+    units = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    if text[:-1].isdecimal() and text[-1] in units:
+        return now_ms - int(text[:-1]) * units[text[-1]]
+    moment = datetime.fromisoformat(text)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 # Each command imports what it needs when it runs: Feast alone takes seconds, which --help should not.
@@ -110,6 +163,93 @@ def _table(_options: argparse.Namespace) -> None:
     from segue.features.document import markdown
 
     print(markdown(), end="")
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from rich.progress import Progress
+
+    from segue.adapters import replay
+    from segue.adapters.upkeep import Upkeep
+
+    upkeep = Upkeep.of(options.home, options.redis, kafka=options.kafka)
+    with Progress() as progress:
+        bar = progress.add_task("events into the online store", total=1.0)
+        merged_count = replay.replay(
+            upkeep.lake,
+            upkeep.histories,
+            since_ms=options.since,
+            fresh=options.fresh,
+            progress=lambda share: progress.update(bar, completed=share),
+        )
+    print(f"{merged_count} events merged")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from segue.adapters import replay
+    from segue.adapters.upkeep import Upkeep
+
+    upkeep = Upkeep.of(options.home, options.redis, kafka=options.kafka)
+    found = replay.verify(
+        upkeep.lake,
+        upkeep.histories,
+        sample=options.sample,
+        seed=options.seed,
+        settle_seconds=options.settle_seconds,
+    )
+    for each in found:
+        what = "in flight" if each.in_flight else "differs"
+        print(f"{each.customer}: {what}, {each.online_only_count} only online, {each.lake_only_count} only in the lake")
+    wrong = sum(not each.in_flight for each in found)
+    print(f"{wrong} of at most {options.sample} histories differ, {len(found) - wrong} are in flight")
+    return 1 if wrong else 0
+
+
+def _compact(options: argparse.Namespace) -> None:
+    from segue.adapters.lake import Lake
+    from segue.adapters.lake_jobs import compact
+
+    lake = Lake(options.home / "lake")
+    print(compact(lake, z_order=not options.no_sort, retention_hours=options.retention_hours))
+
+
+def _erase(options: argparse.Namespace) -> None:
+    import uuid
+
+    from segue.adapters.upkeep import Upkeep
+
+    upkeep = Upkeep.of(options.home, options.redis, kafka=options.kafka)
+    now_ms = int(datetime.now(UTC).timestamp() * 1000)
+    print(upkeep.erasures.order(uuid.uuid4().hex, options.customer, now_ms))
+
+
+def _dead_letters(options: argparse.Namespace) -> None:
+    from segue.adapters.upkeep import Upkeep
+
+    upkeep = Upkeep.of(options.home, options.redis, kafka=options.kafka)
+    if options.action == "replay":
+        print(f"{upkeep.letters.replay(upkeep.log, options.ids)} put back into the event log")
+        return
+    for letter in upkeep.letters.list(options.limit, reason=options.reason):
+        print(letter.id, letter.reason, f"{letter.partition}:{letter.offset}", letter.customer, letter.problem)
+
+
+def _maintain(options: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    from segue.adapters import maintenance
+    from segue.adapters.upkeep import Upkeep
+
+    home = options.home.resolve()
+    upkeep = Upkeep.of(home, options.redis, kafka=options.kafka)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    jobs = maintenance.jobs(upkeep.erasures, upkeep.refills, upkeep.item_statistics)
+    failed = maintenance.run(
+        jobs, every_seconds=options.every_seconds, stopping=stopping, tell=lambda line: print(line, flush=True)
+    )
+    return 1 if failed and options.every_seconds is None else 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The event lake: what was appended is read, whole or by ranges of customers."""
 
+import multiprocessing
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +10,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from segue.adapters.history_features import feature_table, histories_as_of
-from segue.adapters.lake import EVENT_SCHEMA, Lake
+from segue.adapters.lake import DETAILS_SCHEMA, EVENT_SCHEMA, Lake, OffsetStep
+from segue.adapters.lake_rows import RECORD_SCHEMA, timestamps
 from segue.catalogue import Catalogue
-from segue.errors import InvalidInput
+from segue.customers import BARRED_MS, Barrier, Link
+from segue.errors import InvalidInput, LakeConflict
 from segue.events import COLUMNS, Events, Kind
 from segue.features import table
 from tests import oracle
@@ -41,7 +45,9 @@ def rows(events):
 
 def test_what_was_appended_is_read(lake, log):
     assert rows(lake.read()) == rows(oracle.to_events(log))
-    assert lake.version() == 1
+    before = lake.version()
+    lake.append(oracle.to_events(log[:1]))
+    assert lake.version() == before + 1
 
 
 def test_every_value_of_every_column_survives(lake):
@@ -60,8 +66,8 @@ def test_every_kind_survives_by_its_name(lake, tmp_path):
 
 
 def test_a_kind_this_program_does_not_know_is_read_as_unknown_and_kept_by_name(lake, log):
-    stranger = pa.table([["c"], [1], ["quiz_completed"], [5], [0], [0], [0]], EVENT_SCHEMA.names).cast(EVENT_SCHEMA)
-    write_deltalake(lake.events_uri, stranger, mode="append")
+    stranger = pa.table([["c"], [1], ["quiz_completed"], [5], [0], [0], [0]], RECORD_SCHEMA.names).cast(RECORD_SCHEMA)
+    write_deltalake(lake.events_uri, stranger, mode="append", schema_mode="merge")
     events = lake.read(first_customer="c", past_customer="c0")
     assert events.kind.tolist() == [Kind.UNKNOWN]
     assert "quiz_completed" in DeltaTable(lake.events_uri).to_pyarrow_table()["kind"].to_pylist()
@@ -195,3 +201,157 @@ def test_an_empty_lake_knows_of_no_customer(lake):
     lake.append(Events.empty())
     found = feature_table(lake, ["a", "b"], np.array([NOW, NOW]), ["customer_view_count_7d", "customer_item_sequence"])
     assert found.to_pylist() == [{"customer_view_count_7d": 0, "customer_item_sequence": []}] * 2
+
+
+def details(count):
+    """Details of `count` events, of which all but the first say nothing."""
+    said = {"kind": "quiz_completed", "item_id": "sku-1", "currency": "EUR", "properties": '{"a": 1}'}
+    said |= {name: timestamps([NOW])[0].as_py() for name in ("receive_time", "original_time", "sent_time")}
+    return pa.Table.from_pylist([said] + [dict.fromkeys(said)] * (count - 1), DETAILS_SCHEMA)
+
+
+def test_details_are_kept_and_their_kind_wins(lake):
+    facts = [oracle.Fact("a", 1, number, 5, int(Kind.PRODUCT_VIEWED), 0) for number in range(3)]
+    lake.append(oracle.to_events(facts), details=details(3))
+    table = DeltaTable(lake.events_uri).to_pyarrow_table().sort_by("event_id")
+    assert table.schema.names == EVENT_SCHEMA.names
+    assert table["kind"].to_pylist() == ["quiz_completed", "product_viewed", "product_viewed"]
+    for name in DETAILS_SCHEMA.names[1:]:
+        assert table[name].to_pylist() == details(3)[name].to_pylist()
+    assert sorted(lake.read().kind.tolist()) == [Kind.UNKNOWN, Kind.PRODUCT_VIEWED, Kind.PRODUCT_VIEWED]
+
+
+@pytest.mark.parametrize("wrong", [details(2), details(3).drop_columns("currency")])
+def test_details_of_other_events_are_refused(lake, wrong):
+    facts = [oracle.Fact("a", 1, number, 5, 1, 0) for number in range(3)]
+    with pytest.raises(InvalidInput, match="details: are not one row for each of 3 events"):
+        lake.append(oracle.to_events(facts), details=wrong)
+    assert lake.version() == -1
+
+
+def test_a_lake_of_an_earlier_version_is_read_and_appended_to(lake, log):
+    facts = [oracle.Fact("old", 1, number, 5, 1, 0) for number in range(3)]
+    Lake(f"{lake.root}-new").append(oracle.to_events(facts))
+    columns = DeltaTable(f"{lake.root}-new/events").to_pyarrow_table().select(RECORD_SCHEMA.names)
+    old = Lake(f"{lake.root}-old")
+    write_deltalake(old.events_uri, columns)
+    assert rows(old.read()) == rows(oracle.to_events(facts))
+    old.append(oracle.to_events(log), details=details(len(log)), offsets={"log/0": OffsetStep(None, 7)})
+    assert len(rows(old.read())) == 3 + len(log)
+    assert old.offset("log/0") == 7
+
+
+def batch(number):
+    return oracle.to_events([oracle.Fact("a", 1, number, 5, 1, 0, available=number)])
+
+
+def appended(lake):
+    return sorted(lake.read().event_id.tolist())
+
+
+def test_offsets_move_with_the_events_they_are_of(lake):
+    assert lake.offset("log/0") is None
+    lake.append(batch(1), offsets={"log/0": OffsetStep(None, 5), "log/1": OffsetStep(None, 2)})
+    lake.append(batch(2), offsets={"log/0": OffsetStep(5, 9)})
+    assert (lake.offset("log/0"), lake.offset("log/1"), lake.offset("log/2")) == (9, 2, None)
+    assert appended(lake) == [1, 2]
+
+
+@pytest.mark.parametrize("step", [OffsetStep(None, 8), OffsetStep(4, 8), OffsetStep(6, 8)])
+def test_what_another_took_is_not_taken_again(lake, step):
+    lake.append(batch(1), offsets={"log/0": OffsetStep(None, 5)})
+    with pytest.raises(LakeConflict, match=r"log/0: the lake is at offset 5, not at"):
+        lake.append(batch(2), offsets={"log/1": OffsetStep(None, 1), "log/0": step})
+    assert appended(lake) == [1]
+    assert (lake.offset("log/0"), lake.offset("log/1")) == (5, None)
+
+
+def test_a_writer_that_fell_behind_may_go_on_with_partitions_of_its_own(lake):
+    one, other = Lake(lake.root), Lake(lake.root)
+    one.append(batch(1), offsets={"log/0": OffsetStep(None, 1)})
+    other.append(batch(2), offsets={"log/1": OffsetStep(None, 1)})
+    DeltaTable(lake.events_uri).delete("event_id = 2")  # after which an append from before fails at first
+    one.append(batch(3), offsets={"log/0": OffsetStep(1, 2)})
+    with pytest.raises(LakeConflict):
+        other.append(batch(4), offsets={"log/0": OffsetStep(1, 2)})
+    assert appended(lake) == [1, 3]
+
+
+def take_entries(root, start, took):
+    """Take entries 1 to 12 of one partition, each in a commit, as one of several that all believe it is theirs."""
+    lake = Lake(root)
+    start.wait()
+    for offset in range(1, 13):
+        try:
+            lake.append(batch(offset), offsets={"log/0": OffsetStep(offset - 1 or None, offset)})
+        except LakeConflict:
+            continue
+        with took.get_lock():
+            took.value += 1
+
+
+def test_processes_that_take_the_same_entries_take_each_once(lake):
+    # Also the creation of the table is raced for.
+    context = multiprocessing.get_context("spawn")
+    start, took = context.Barrier(3), context.Value("i", 0)
+    workers = [context.Process(target=take_entries, args=(lake.root, start, took)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert appended(lake) == list(range(1, 13))
+    assert took.value == 12
+    assert lake.offset("log/0") == 12
+
+
+def test_threads_with_partitions_of_their_own_do_not_disturb_each_other(lake):
+    failures = []
+
+    def work(partition):
+        own = Lake(lake.root)
+        try:
+            for offset in range(1, 6):
+                step = OffsetStep(offset - 1 or None, offset)
+                own.append(batch(10 * partition + offset), offsets={f"log/{partition}": step})
+        except LakeConflict as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(partition,)) for partition in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert appended(lake) == [10 * partition + offset for partition in range(4) for offset in range(1, 6)]
+
+
+def test_links_are_a_set_and_known_since_the_first(lake):
+    assert lake.links() == []
+    lake.append_links([])
+    lake.append_links([Link("a", "b", 30), Link("a", "c", 10)])
+    lake.append_links([Link("a", "b", 20), Link("b", "a", 5)])
+    lake.append_links([Link("a", "b", 25)])
+    assert set(lake.links()) == {Link("a", "b", 20), Link("a", "c", 10), Link("b", "a", 5)}
+    assert len(lake.links()) == 3
+
+
+def test_barriers_only_rise(lake):
+    assert lake.barriers() == {}
+    lake.append_barriers([])
+    lake.append_barriers([Barrier("a", erased_at_ms=30), Barrier("b", denied_at_ms=5), Barrier("c", granted_at_ms=9)])
+    lake.append_barriers([Barrier("a", erased_at_ms=20), Barrier("b", granted_at_ms=4)])
+    assert lake.barriers() == {"a": 30, "b": BARRED_MS}
+    assert lake.barrier_registers()["b"] == Barrier("b", None, 5, 4)
+    lake.append_barriers([Barrier("b", granted_at_ms=7)])
+    assert lake.barriers() == {"a": 30, "b": 7}
+
+
+def test_the_customers_of_late_are_those_with_an_event_that_became_available_since(lake, log):
+    available = {}
+    for fact in log:
+        available[fact.customer] = max(fact.available, available.get(fact.customer, 0))
+    for since_ms in (0, NOW, sorted(available.values())[len(available) // 2]):
+        wanted = sorted(name for name, at in available.items() if at >= since_ms)
+        assert lake.customers(available_since_ms=since_ms) == wanted
+    assert lake.available_range() == (min(fact.available for fact in log), max(fact.available for fact in log))

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from segue.adapters.counted_events import CountedEvents
 from segue.adapters.lake import Lake
 from segue.features import sequence, table
 from segue.features.on_demand import AS_OF
@@ -24,16 +25,17 @@ def histories_as_of(
         Positions in `customers`, shape (k,), and their k histories. Every position comes exactly once; a customer the
         lake does not hold has an empty history.
     """
+    counted = CountedEvents(lake)
     names = np.asarray(customers, object)
     order = np.argsort(names, kind="stable")
     ordered = names[order]
-    for first, past in lake.customer_ranges(max_events):
+    for first, past in counted.customer_ranges(max_events):
         low = 0 if first is None else np.searchsorted(ordered, first)
         high = len(ordered) if past is None else np.searchsorted(ordered, past)
         if low == high:
             continue
         rows = order[low:high]
-        timelines = Timelines.of(lake.read(first_customer=first, past_customer=past))
+        timelines = Timelines.of(counted.read(first_customer=first, past_customer=past))
         code = {name: index for index, name in enumerate(timelines.events.customers)}
         customer = np.array([code.get(name, -1) for name in ordered[low:high]])
         yield rows, timelines.as_of(customer, t_ms[rows])

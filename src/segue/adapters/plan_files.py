@@ -32,6 +32,15 @@ def published(directory: Path, feature_service: str) -> Plan:
         raise BundleError(f"no serving plan for {feature_service} in {directory}; `segue plan` writes it") from error
 
 
+def every(directory: Path) -> list[Plan]:
+    """Every plan published in `directory`.
+
+    Raises:
+        BundleError: one is malformed.
+    """
+    return [Plan.from_json(path.read_bytes()) for path in sorted(directory.glob("*.json"))]
+
+
 def agreed(bundle: Bundle, directory: Path) -> Plan:
     """The plan that `bundle` was trained with, if it is still what the registry says.
 

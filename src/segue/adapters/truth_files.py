@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segue.adapters.lake import UTC_TIMESTAMP
+from segue.adapters.lake_rows import UTC_TIMESTAMP
 from segue.simulator import Truth
 
 HORIZON_DAYS = 7

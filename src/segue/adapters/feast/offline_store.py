@@ -21,9 +21,11 @@ from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.saved_dataset import SavedDatasetStorage
 
+from segue.adapters.counted_events import CountedEvents
 from segue.adapters.feast.views import EVENT_TABLE, is_derived, is_event_lake, is_history, to_milliseconds
 from segue.adapters.history_features import feature_table
-from segue.adapters.lake import UTC_TIMESTAMP, Lake
+from segue.adapters.lake import Lake
+from segue.adapters.lake_rows import UTC_TIMESTAMP
 from segue.errors import InvalidInput
 
 ROW = "__segue_row"
@@ -267,7 +269,7 @@ def _all_histories(
     All of it, whatever was materialized before: merging a history twice changes nothing, and late events get in.
     """
     lake = _lake(source)
-    customers = lake.customers()
+    customers = CountedEvents(lake).customers()
     t_ms = np.full(len(customers), to_milliseconds(end.astimezone(UTC)))
     table = feature_table(lake, customers, t_ms, features)
     for name in dict.fromkeys(filter(None, (created, event_time))):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from feast import FeatureStore
 from feast.repo_config import load_repo_config
 from feast.repo_operations import apply_total
@@ -18,9 +19,12 @@ from segue.adapters import embedded, plan_files
 from segue.adapters.feast.online_store import SegueOnlineStore
 from segue.adapters.feast.plans import compile_plan
 from segue.adapters.feast.views import EPOCH, is_history, to_milliseconds
-from segue.adapters.history_features import MAX_EVENTS
+from segue.adapters.histories import HistoryStore
 from segue.adapters.lake import Lake
-from segue.adapters.snapshots import write_snapshots
+from segue.adapters.replay import replay
+from segue.adapters.snapshots import write_item_stats, write_snapshots
+
+ITEMS_PER_WRITE = 10_000
 
 
 def refresh(home: Path, repo: Path, *, every_days: int, until: datetime) -> None:
@@ -71,15 +75,30 @@ def publish_plans(home: Path, store: FeatureStore) -> list[Path]:
     return [plan_files.publish(home / "plans", compile_plan(store, service)) for service in services]
 
 
+def refresh_item_statistics(home: Path, store: FeatureStore, *, until: datetime) -> int:
+    """Bring the online store's item statistics up to what the lake knows at `until`; returns how many items.
+
+    Straight into the online store: a materialization would be written down in the registry, every few minutes anew.
+    """
+    path = write_item_stats(Lake(home / "lake"), home / "snapshots", to_milliseconds(until))
+    count = 0
+    with pq.ParquetFile(path) as file, _quiet():
+        for batch in file.iter_batches(ITEMS_PER_WRITE):
+            store.write_to_online_store("item_stats", batch.to_pandas())
+            count += len(batch)
+    return count
+
+
+def history_stores(store: FeatureStore) -> list[HistoryStore]:
+    """Where the online store keeps the histories of each of the repo's history views."""
+    return [SegueOnlineStore().histories(store.config, view) for view in filter(is_history, store.list_feature_views())]
+
+
 def _fill_histories(store: FeatureStore, lake: Lake, progress: Progress) -> None:
     """Merge every customer's events into the online store, by ranges of customers."""
-    ranges = list(lake.customer_ranges(MAX_EVENTS))
-    for view in filter(is_history, store.list_feature_views()):
-        bar = progress.add_task("histories into the online store", total=len(ranges))
-        histories = SegueOnlineStore().histories(store.config, view)
-        for first, past in ranges:
-            histories.add(lake.read(first_customer=first, past_customer=past))
-            progress.advance(bar)
+    for histories in history_stores(store):
+        bar = progress.add_task("histories into the online store", total=1.0)
+        replay(lake, histories, progress=lambda share, bar=bar: progress.update(bar, completed=share))  # type: ignore[misc]
 
 
 @contextlib.contextmanager
