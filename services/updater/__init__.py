@@ -1,0 +1,1 @@
+"""From the event log into the online store and the event lake."""
