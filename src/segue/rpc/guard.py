@@ -6,7 +6,7 @@ many calls there are.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -21,7 +21,7 @@ BUCKETS_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Guards the unary methods it is told of."""
+    """Guards the methods it is told of: those with one answer, to one request or to a stream of them."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
         Args:
             concurrent_calls: a call beyond them is refused as Overloaded.
-            deadline_default_ms: deadline of a call that brings none.
+            deadline_default_ms: deadline of a call that brings none, from its start to its answer.
             deadline_min_ms: a call with less time left than this is refused as DeadlineExceeded before it is read.
             registry: where the calls are counted.
         """
@@ -79,7 +79,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def _guard(self, method: str, handler: Any) -> grpc.RpcMethodHandler:
         seconds = self._seconds.labels(method)
 
-        async def guarded(request: bytes, context: grpc.aio.ServicerContext) -> Any:
+        async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
             started = self._last_call_seconds = time.monotonic()
             code = grpc.StatusCode.OK
             self._calls += 1
@@ -100,10 +100,12 @@ class Guard(grpc.aio.ServerInterceptor):
                 seconds.observe(time.monotonic() - started)
             return await context.abort(told.code, told.details, told.trailing_metadata)
 
-        # The request arrives as bytes: what cannot be decoded must pass by the table too.
+        # Requests arrive as bytes: what cannot be decoded must pass by the table too.
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(guarded, None, handler.response_serializer)
         return grpc.unary_unary_rpc_method_handler(guarded, None, handler.response_serializer)
 
-    async def _answer(self, handler: Any, request: bytes, context: grpc.aio.ServicerContext) -> Any:
+    async def _answer(self, handler: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
         if self._calls > self._concurrent_calls:
             raise Overloaded
         seconds = context.time_remaining()
@@ -111,17 +113,29 @@ class Guard(grpc.aio.ServerInterceptor):
             seconds = self._deadline_default_seconds
         elif seconds < self._deadline_min_seconds:
             raise DeadlineExceeded
-        try:
-            message = handler.request_deserializer(request)
-        except DecodeError:
-            raise InvalidInput.because("request", "is not a message of the method's request type") from None
+        if handler.request_streaming:
+            asked = handler.stream_unary(_messages(handler, request), context)
+        else:
+            asked = handler.unary_unary(_message(handler, request), context)
         try:
             async with asyncio.timeout(seconds) as deadline:
-                return await handler.unary_unary(message, context)
+                return await asked
         except TimeoutError:
             if deadline.expired():
                 raise DeadlineExceeded from None
             raise
+
+
+def _message(handler: Any, request: bytes) -> Any:
+    try:
+        return handler.request_deserializer(request)
+    except DecodeError:
+        raise InvalidInput.because("request", "is not a message of the method's request type") from None
+
+
+async def _messages(handler: Any, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _message(handler, request)
 
 
 def _expired(context: grpc.aio.ServicerContext) -> bool:
