@@ -6,12 +6,15 @@ DATA ?=
 KEEP ?=
 PROPENSITY ?= purchase_7d
 SEQUENCE ?= shop
+REPLAY ?=
+SINCE ?=
 
 export BENTOML_DO_NOT_TRACK := True
 export FEAST_USAGE := False
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos demo events store features plan train evaluate serve ui test test-slow lint format bench lock clean
+.PHONY: help setup protos demo events store features plan train evaluate serve collector updater maintain dead-letters \
+	replay verify ui test test-slow lint format bench lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +59,24 @@ evaluate: setup  ## judge both stored models on the held-out future; writes repo
 
 serve: setup  ## serve what lies in .segue until interrupted
 	$(RUN) -m demo.serve --outcome $(PROPENSITY)
+
+collector: setup  ## run the collector (settings: python -m services.collector --help)
+	$(RUN) -m services.collector
+
+updater: setup  ## run the updater (settings: python -m services.updater --help)
+	$(RUN) -m services.updater
+
+maintain: setup  ## run the jobs beside the stream until interrupted: erasures, item statistics, compaction
+	$(RUN) -m segue maintain --every-seconds 5
+
+dead-letters: setup  ## list what the updater could not take, or REPLAY=1 to put it back into the log
+	@$(RUN) -m segue dead-letters $(if $(REPLAY),replay,list)
+
+replay: setup  ## rebuild the online store from the lake (SINCE=<time or duration>)
+	$(RUN) -m segue replay $(if $(SINCE),--since $(SINCE))
+
+verify: setup  ## compare the online store with the lake for a sample of customers
+	$(RUN) -m segue verify
 
 ui: setup  ## Feast's own console
 	cd feature_repo && ../$(VENV)/bin/feast ui

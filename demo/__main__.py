@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from demo.processes import DemoError, Processes, free_port, python, start_valkey
+from segue.simulator.config import DEMO_KEY
 
 HOME = Path(".segue")
 PORTS = {
@@ -23,13 +24,20 @@ PORTS = {
     "propensity": 50051,
     "recommendation http": 3002,
     "recommendation": 50052,
+    "collector http": 3003,
+    "collector": 50053,
+    "updater": 9101,
 }
+"""The updater's is that of its metrics."""
 
 CONFIGS = {"deskdrop": ("engage_7d", "deskdrop"), "": ("purchase_7d", "shop")}
 """Per data set: the configuration of the propensity and of the sequence model; "" stands for any other."""
 
 NEW_EVENT = {"deskdrop": "product_wishlisted", "": "product_added"}
 """The kind of the event that is sent at the end."""
+
+WRITE_KEY = "write-key-of-the-demonstration"
+"""What the demonstration's collector, on loopback, takes events for."""
 
 console = Console()
 
@@ -80,6 +88,7 @@ def run(processes: Processes, data: Path | None) -> dict[str, int]:
     train(ports, propensity_config, sequence_config)
     console.rule("4 services")
     start_services(processes, ports, propensity_config)
+    start_stream(processes, ports)
     console.rule("5 a backend asks")
     asyncio.run(ask(ports, NEW_EVENT.get(name, NEW_EVENT[""])))
     return ports
@@ -132,6 +141,34 @@ def train(ports: dict[str, int], propensity_config: str, sequence_config: str) -
         raise subprocess.CalledProcessError(status, command)
 
 
+def start_stream(processes: Processes, ports: dict[str, int]) -> None:
+    """Start collector and updater and wait until they are ready."""
+    redis_url = f"redis://127.0.0.1:{ports['valkey']}"
+    settings = {
+        "SEGUE_COLLECTOR_REDIS_URL": redis_url,
+        "SEGUE_COLLECTOR_GRPC_PORT": str(ports["collector"]),
+        "SEGUE_COLLECTOR_HTTP_PORT": str(ports["collector http"]),
+        "SEGUE_COLLECTOR_KEYS": str(secret(HOME / "keys", f"demo:{DEMO_KEY.hex()}")),
+        "SEGUE_COLLECTOR_WRITE_KEYS": str(secret(HOME / "write-keys", f"demo:{WRITE_KEY}")),
+        "SEGUE_UPDATER_REDIS_URL": redis_url,
+        "SEGUE_UPDATER_LAKE": str(HOME / "lake"),
+        "SEGUE_UPDATER_METRICS_PORT": str(ports["updater"]),
+    }
+    processes.start("collector", python("services.collector"), settings)
+    processes.start("updater", python("services.updater"), settings)
+    with console.status("starting collector and updater"):
+        processes.await_ready("collector", f"http://127.0.0.1:{ports['collector http']}/readyz")
+        processes.await_ready("updater", f"http://127.0.0.1:{ports['updater']}/metrics")
+    console.print(f"collector: gRPC on 127.0.0.1:{ports['collector']}, HTTP on 127.0.0.1:{ports['collector http']}")
+
+
+def secret(path: Path, text: str) -> Path:
+    """A file that only its owner may read."""
+    path.touch(mode=0o600)
+    path.write_text(text + "\n")
+    return path
+
+
 def start_services(processes: Processes, ports: dict[str, int], outcome: str) -> None:
     """Start both services and wait until they are ready."""
     redis_url = f"redis://127.0.0.1:{ports['valkey']}"
@@ -148,16 +185,13 @@ def start_services(processes: Processes, ports: dict[str, int], outcome: str) ->
 
 async def ask(ports: dict[str, int], kind: str) -> None:
     """Ask about one customer, send one event, ask again."""
-    from redis import Redis
-
-    from demo.calls import Backend, send, show_change, show_propensity
-    from segue.adapters.feast.online_store import key_prefix
-    from segue.adapters.histories import HistoryStore
+    from demo.calls import Backend, show_change, show_propensity
     from segue.adapters.lake import Lake
 
     lake = Lake(HOME / "lake")
     as_of_ms = lake.time_range()[1] + 60_000
-    backend = Backend(f"127.0.0.1:{ports['propensity']}", f"127.0.0.1:{ports['recommendation']}")
+    targets = (f"127.0.0.1:{ports[name]}" for name in ("propensity", "recommendation", "collector"))
+    backend = Backend(*targets, write_key=WRITE_KEY)
     try:
         customer = await backend.choose(lake.recent_customers(200), as_of_ms)
         console.print(f"customer {customer}, as of the end of the log", highlight=False)
@@ -166,11 +200,9 @@ async def ask(ports: dict[str, int], kind: str) -> None:
         wanted = before[1].items[0].item
         catalogue = lake.catalogue()
         prices = dict(zip(catalogue.external_id, catalogue.price_minor, strict=True))
-        with Redis(port=ports["valkey"]) as redis:
-            store = HistoryStore(redis, key_prefix("segue", "customer_history"))
-            lake.append(send(store, customer, kind, wanted, int(prices.get(wanted, 0)), as_of_ms))
+        token = await backend.send(customer, kind, wanted, int(prices.get(wanted, 0)), as_of_ms)
         console.print(f"\nnow the customer does this: {kind} {wanted}\n", highlight=False)
-        after = await backend.ask(customer, as_of_ms + 1_000)
+        after = await backend.ask(customer, as_of_ms + 1_000, read_after=token)
         show_propensity(console, after[0])
         show_change(console, before, after)
     finally:
@@ -190,6 +222,7 @@ def tell(processes: Processes, ports: dict[str, int]) -> None:
         f"\nFeast's own  cd feature_repo && {redis} ../.venv/bin/feast ui"
         f'\nover HTTP    curl -s 127.0.0.1:{ports["propensity http"]}/v1/score_propensity -d \'{{"customer": "..."}}\' '
         f"-H 'content-type: application/json'"
+        f"\nSegment SDKs http://127.0.0.1:{ports['collector http']}, write key {WRITE_KEY}"
         f"\nstop         kill {pids}",
         highlight=False,
         soft_wrap=True,

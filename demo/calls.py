@@ -8,12 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from segue.adapters.histories import HistoryStore
-from segue.events import Events
 from segue.rpc.channel import connect
-from segue.rpc.convert import events as to_events
 from segue.rpc.convert import to_timestamp
-from segue.v1.events_pb2 import Event
+from segue.v1.collector_pb2 import CollectEventsRequest, CustomerId, SubmittedEvent
+from segue.v1.collector_pb2_grpc import CollectorServiceStub
 from segue.v1.propensity_pb2 import BatchScorePropensityRequest, ScorePropensityRequest, ScorePropensityResponse, Tier
 from segue.v1.propensity_pb2_grpc import PropensityServiceStub
 from segue.v1.recommendation_pb2 import RecommendNextRequest, RecommendNextResponse
@@ -23,18 +21,22 @@ TIMEOUT_SECONDS = 5.0
 
 
 class Backend:
-    """A backend that calls both services over gRPC."""
+    """A backend that calls both services over gRPC, and tells the collector what happens."""
 
-    def __init__(self, propensity: str, recommendation: str) -> None:
-        self._channels = [connect(propensity), connect(recommendation)]
+    def __init__(self, propensity: str, recommendation: str, collector: str, *, write_key: str) -> None:
+        self._channels = [connect(propensity), connect(recommendation), connect(collector)]
         self._propensity: Any = PropensityServiceStub(self._channels[0])  # type: ignore[no-untyped-call] # generated
         self._recommendation: Any = RecommendationServiceStub(self._channels[1])  # type: ignore[no-untyped-call]
+        self._collector: Any = CollectorServiceStub(self._channels[2])  # type: ignore[no-untyped-call]
+        self._credentials = (("authorization", f"Bearer {write_key}"),)
 
-    async def ask(self, customer: str, as_of_ms: int) -> tuple[ScorePropensityResponse, RecommendNextResponse]:
-        """Both answers about one customer, asked at the same time."""
+    async def ask(
+        self, customer: str, as_of_ms: int, *, read_after: str = ""
+    ) -> tuple[ScorePropensityResponse, RecommendNextResponse]:
+        """Both answers about one customer, asked at the same time, and not before `read_after` is part of them."""
         as_of = to_timestamp(as_of_ms)
-        propensity = ScorePropensityRequest(customer=customer, as_of=as_of)
-        recommendation = RecommendNextRequest(customer=customer, as_of=as_of, limit=10)
+        propensity = ScorePropensityRequest(customer=customer, as_of=as_of, read_after=read_after)
+        recommendation = RecommendNextRequest(customer=customer, as_of=as_of, limit=10, read_after=read_after)
         score, items = await asyncio.gather(
             self._propensity.ScorePropensity(propensity, timeout=TIMEOUT_SECONDS),
             self._recommendation.RecommendNext(recommendation, timeout=TIMEOUT_SECONDS),
@@ -48,25 +50,24 @@ class Backend:
         ranked = sorted(answer.answers, key=lambda each: each.propensities[0].probability)
         return str(ranked[len(ranked) // 2].customer)
 
+    async def send(self, customer: str, kind: str, item: str, value_minor: int, event_time_ms: int) -> str:
+        """Tell the collector one new event; returns the token of its place in the event log."""
+        event = SubmittedEvent(
+            event_id=str(uuid.uuid4()),
+            customer=CustomerId(customer=customer),
+            kind=kind,
+            item=item,
+            event_time=to_timestamp(event_time_ms),
+            value_minor=value_minor,
+        )
+        request = CollectEventsRequest(events=[event])
+        answer = await self._collector.CollectEvents(request, timeout=TIMEOUT_SECONDS, metadata=self._credentials)
+        return str(answer.token)
+
     async def close(self) -> None:
         """Close the channels."""
         for channel in self._channels:
             await channel.close()
-
-
-def send(store: HistoryStore, customer: str, kind: str, item: str, value_minor: int, event_time_ms: int) -> Events:
-    """Merge one new event into the customer's stored history; returns it."""
-    event = Event(
-        event_id=str(uuid.uuid4()),
-        customer=customer,
-        kind=kind,
-        item=item,
-        event_time=to_timestamp(event_time_ms),
-        value_minor=value_minor,
-    )
-    events = to_events([event], customer=customer, as_of_ms=event_time_ms + 1)
-    store.add(events)
-    return events
 
 
 def show_propensity(console: Console, answer: ScorePropensityResponse) -> None:

@@ -1,11 +1,11 @@
-"""Serve what lies in .segue: the embedded online store and both services, until interrupted."""
+"""Serve what lies in .segue: the embedded online store, both services, collector and updater, until interrupted."""
 
 import argparse
 import signal
 import sys
 from pathlib import Path
 
-from demo.__main__ import HOME, PORTS, start_services, tell
+from demo.__main__ import HOME, PORTS, start_services, start_stream, tell
 from demo.processes import DemoError, Processes, free_port, start_valkey
 
 
@@ -19,6 +19,7 @@ def main() -> int:
     try:
         start_valkey(processes, (HOME / "valkey").resolve(), ports["valkey"])
         start_services(processes, ports, options.outcome)
+        start_stream(processes, ports)
         tell(processes, ports)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
     except DemoError as error:
