@@ -13,8 +13,6 @@ service's processes per call, not the client's nor the store's.
 
 import argparse
 import asyncio
-import contextlib
-import os
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,9 +25,11 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from redis.asyncio import Redis
 
+from benchmarks import freshness
 from benchmarks.callers import Callers
 from benchmarks.command import command
 from benchmarks.home import HOME, REPOSITORY, fill, free_port, longest_histories, open_store, private_home
+from benchmarks.processor import cpu_seconds
 from benchmarks.table import Comparison
 from benchmarks.timing import Timing, take_turns
 from demo.processes import LOOPBACK, Processes, python
@@ -95,12 +95,13 @@ def measure(options: argparse.Namespace) -> list[Comparison]:
         with asyncio.Runner() as runner:
             runner.run(check(ports, store_port, customers[:CHECKED_COUNT]))
             note = f"histories of {mean_length:.0f} events on average, {options.items:,} items"
-            return [
+            comparisons = [
                 Comparison(f"{METHODS[name]}, {count} caller{'s' * (count > 1)}", timings, note)
                 for name, port in ports.items()
                 for count in (1, options.callers)
                 for timings in [time_calls(runner, name, port, processes, Callers(runner, customers, count), options)]
             ]
+        return [*comparisons, freshness.measure(processes, store_port, ports["propensity"], customers, options)]
 
 
 def train() -> None:
@@ -191,21 +192,6 @@ def time_calls(
 async def opened(port: int) -> grpc.aio.Channel:
     """A channel of the running loop."""
     return connect(f"{LOOPBACK}:{port}")
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time used so far by a process and those under it (proc_pid_stat(5))."""
-    parents, ticks = {}, {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        # A process may end while it is looked at.
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            each = int(stat.parent.name)
-            parents[each], ticks[each] = int(fields[1]), int(fields[11]) + int(fields[12])
-    family = {pid}
-    while more := {each for each, parent in parents.items() if parent in family} - family:
-        family |= more
-    return sum(ticks.get(each, 0) for each in family) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

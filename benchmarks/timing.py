@@ -33,7 +33,11 @@ Contender = Callable[[], Turn]
 
 
 def take_turns(
-    contenders: Mapping[str, Contender], *, turns: int, cpu_clock: Callable[[], float] = time.process_time
+    contenders: Mapping[str, Contender],
+    *,
+    turns: int,
+    cpu_clock: Callable[[], float] = time.process_time,
+    cpu_clocks: Mapping[str, Callable[[], float]] | None = None,
 ) -> dict[str, Timing]:
     """Let each contender do its work once, unmeasured, then `turns` times, in turn.
 
@@ -41,7 +45,9 @@ def take_turns(
         contenders: by name.
         turns: at least 1.
         cpu_clock: processor seconds used so far by whatever does the work; by default this process, all its threads.
+        cpu_clocks: the clocks of contenders, by name, whose work is done elsewhere.
     """
+    clocks = {name: (cpu_clocks or {}).get(name, cpu_clock) for name in contenders}
     for contender in contenders.values():
         contender()
     # What was imported and built before is not the contenders' garbage to look through.
@@ -50,9 +56,9 @@ def take_turns(
     taken: dict[str, list[tuple[Turn, float, float]]] = {name: [] for name in contenders}
     for _ in range(turns):
         for name, contender in contenders.items():
-            wall, cpu = time.perf_counter(), cpu_clock()
+            wall, cpu = time.perf_counter(), clocks[name]()
             turn = contender()
-            taken[name].append((turn, time.perf_counter() - wall, cpu_clock() - cpu))
+            taken[name].append((turn, time.perf_counter() - wall, clocks[name]() - cpu))
     return {name: _timing(each) for name, each in taken.items()}
 
 
