@@ -134,8 +134,15 @@ def _writer(read: CollectorSettings) -> LogWriter:
     """The event log; of its two adapters only the one in use is imported."""
     if read.log == "kafka":
         from segue.adapters.event_log.kafka import KafkaLogWriter  # noqa: PLC0415
+        from segue.adapters.event_log.kafka_records import read_options  # noqa: PLC0415
 
-        return KafkaLogWriter(read.kafka_bootstrap_servers, topic=read.kafka_topic, partitions=read.log_partitions)
+        return KafkaLogWriter(
+            read.kafka_bootstrap_servers,
+            read.kafka_topic,
+            partitions=read.log_partitions,
+            timeout_ms=read.log_timeout_ms,
+            options=read_options(read.kafka_options, field=f"{read.PREFIX}KAFKA_OPTIONS"),
+        )
     from segue.adapters.event_log.redis_streams import RedisLogWriter  # noqa: PLC0415
 
     return RedisLogWriter(_redis(read), partitions=read.log_partitions, capacity=read.log_capacity)

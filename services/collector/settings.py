@@ -50,10 +50,15 @@ class CollectorSettings(ServerSettings):
         secret=True,
     )
     log: Literal["redis", "kafka"] = setting("redis", meaning="where the event log is")
-    log_partitions: int = setting(16, meaning="partitions of the Redis log; never change it", low=1, high=4_096)
+    log_partitions: int = setting(16, meaning="partitions of the event log; never change it", low=1, high=4_096)
     log_capacity: int = setting(
         1_000_000, meaning="entries the Redis log holds unread; beyond, events are refused", low=1, high=1 << 40
     )
-    log_timeout_ms: int = setting(2_000, meaning="how long Redis may take to connect or to answer", low=1, high=60_000)
+    log_timeout_ms: int = setting(
+        2_000, meaning="how long the event log, and Redis, may take to answer", low=1, high=60_000
+    )
     kafka_bootstrap_servers: str = setting("127.0.0.1:9092", meaning="host:port,... of the Kafka log")
     kafka_topic: str = setting("segue-events", meaning="topic of the Kafka log")
+    kafka_options: str = setting(
+        "", meaning="file of further librdkafka options, lines `name=value`, TLS and SASL among them; empty: none"
+    )

@@ -101,9 +101,11 @@ def event_log(settings: UpdaterSettings) -> tuple["LogReader", "LogKeeper"]:
     consumer = settings.consumer or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     if settings.log == "kafka":
         from segue.adapters.event_log.kafka import KafkaLogKeeper, KafkaLogReader
+        from segue.adapters.event_log.kafka_records import read_options
 
-        where, topic = settings.kafka_bootstrap_servers, settings.kafka_topic
-        return KafkaLogReader(where, topic=topic, consumer=consumer), KafkaLogKeeper(where, topic=topic)
+        where = (settings.kafka_bootstrap_servers, settings.kafka_topic)
+        options = read_options(settings.kafka_options, field=f"{settings.PREFIX}KAFKA_OPTIONS")
+        return KafkaLogReader(*where, consumer=consumer, options=options), KafkaLogKeeper(*where, options=options)
     from segue.adapters.event_log.redis_streams import RedisLogKeeper, RedisLogReader
 
     # Each closes its own client.

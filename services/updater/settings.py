@@ -28,9 +28,12 @@ class UpdaterSettings:
     )
     lake: str = setting(".segue/lake", meaning="the event lake, a directory or an object store's URL")
     log: Literal["redis", "kafka"] = setting("redis", meaning="where the event log is")
-    log_partitions: int = setting(16, meaning="partitions of the Redis log; never change it", low=1, high=4_096)
+    log_partitions: int = setting(16, meaning="partitions of the event log; never change it", low=1, high=4_096)
     kafka_bootstrap_servers: str = setting("127.0.0.1:9092", meaning="host:port,... of the Kafka log")
     kafka_topic: str = setting("segue-events", meaning="topic of the Kafka log")
+    kafka_options: str = setting(
+        "", meaning="file of further librdkafka options, lines `name=value`, TLS and SASL among them; empty: none"
+    )
     consumer: str = setting("", meaning="name among the updaters; empty: host, process and a random part")
     max_count: int = setting(2_000, meaning="log entries merged at a time", low=1, high=100_000)
     flush_seconds: float = setting(2.0, meaning="merged events reach the lake after this time", low=0.05, high=600)

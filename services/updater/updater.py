@@ -103,10 +103,13 @@ class Updater:
         """Whether as much waits for the lake as may."""
         return self._buffer.holds(FULL_FLUSHES * self._pace.flush_events, FULL_FLUSHES * self._pace.flush_bytes)
 
-    def step(self, timeout_ms: int) -> None:
+    def step(self, timeout_ms: int) -> int:
         """Flush if it is time, then merge the next micro-batch; waits for one for `timeout_ms` at most.
 
         A lake that is away does not stop the merging before the buffer is full.
+
+        Returns:
+            How many entries were merged.
 
         Raises:
             StoreUnavailable, LogUnavailable, DeltaError, RedisError, OSError: to be tried again.
@@ -114,11 +117,13 @@ class Updater:
         if self._due():
             self._try_flush()
         if self.full:
-            return
+            return 0
         if not self._entries:
             self._entries = self._read(timeout_ms)
-        if self._entries:
+        count = len(self._entries)
+        if count:
             self._merge()
+        return count
 
     def flush(self) -> None:
         """Commit to the lake what was merged, then ack it.

@@ -6,8 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segue.errors import SegueError
+
+if TYPE_CHECKING:
+    from segue.adapters.upkeep import Upkeep
 
 HOME = Path(".segue")
 
@@ -106,6 +110,8 @@ def _store_options(command: argparse.ArgumentParser, run: Callable[[argparse.Nam
     embedded = "127.0.0.1:6399"
     command.add_argument("--redis", default=os.environ.get("SEGUE_REDIS", embedded), help="host:port of the store")
     command.add_argument("--kafka", metavar="HOST:PORT", help="the event log is there, and not in the store")
+    command.add_argument("--kafka-topic", default="segue-events", help="its topic (default: %(default)s)")
+    command.add_argument("--kafka-options", metavar="FILE", default="", help="lines name=value for librdkafka")
     command.set_defaults(run=run)
 
 
@@ -117,6 +123,13 @@ def _time(text: str) -> int:
         return now_ms - int(text[:-1]) * units[text[-1]]
     moment = datetime.fromisoformat(text)
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _upkeep(options: argparse.Namespace) -> "Upkeep":
+    from segue.adapters.upkeep import Kafka, Upkeep
+
+    kafka = Kafka(options.kafka, options.kafka_topic, options.kafka_options) if options.kafka else None
+    return Upkeep.of(options.home.resolve(), options.redis, kafka=kafka)
 
 
 # Each command imports what it needs when it runs: Feast alone takes seconds, which --help should not.
@@ -169,9 +182,8 @@ def _replay(options: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     from segue.adapters import replay
-    from segue.adapters.upkeep import Upkeep
 
-    upkeep = Upkeep.of(options.home, options.redis, kafka=options.kafka)
+    upkeep = _upkeep(options)
     with Progress() as progress:
         bar = progress.add_task("events into the online store", total=1.0)
         merged_count = replay.replay(
@@ -186,9 +198,8 @@ def _replay(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from segue.adapters import replay
-    from segue.adapters.upkeep import Upkeep
 
-    upkeep = Upkeep.of(options.home, options.redis, kafka=options.kafka)
+    upkeep = _upkeep(options)
     found = replay.verify(
         upkeep.lake,
         upkeep.histories,
@@ -215,17 +226,13 @@ def _compact(options: argparse.Namespace) -> None:
 def _erase(options: argparse.Namespace) -> None:
     import uuid
 
-    from segue.adapters.upkeep import Upkeep
-
-    upkeep = Upkeep.of(options.home, options.redis, kafka=options.kafka)
+    upkeep = _upkeep(options)
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     print(upkeep.erasures.order(uuid.uuid4().hex, options.customer, now_ms))
 
 
 def _dead_letters(options: argparse.Namespace) -> None:
-    from segue.adapters.upkeep import Upkeep
-
-    upkeep = Upkeep.of(options.home, options.redis, kafka=options.kafka)
+    upkeep = _upkeep(options)
     if options.action == "replay":
         print(f"{upkeep.letters.replay(upkeep.log, options.ids)} put back into the event log")
         return
@@ -238,10 +245,8 @@ def _maintain(options: argparse.Namespace) -> int:
     import threading
 
     from segue.adapters import maintenance
-    from segue.adapters.upkeep import Upkeep
 
-    home = options.home.resolve()
-    upkeep = Upkeep.of(home, options.redis, kafka=options.kafka)
+    upkeep = _upkeep(options)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

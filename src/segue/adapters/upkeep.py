@@ -16,9 +16,20 @@ from segue.adapters.event_log import LogKeeper
 from segue.adapters.histories import HistoryStore
 from segue.adapters.lake import Lake
 from segue.adapters.refills import Refills
+from segue.errors import InvalidInput
 
 HISTORY_PREFIX = "segue:customer_history:"
 """Of the keys of histories: the feature repo's project and its history view."""
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """An event log on Kafka."""
+
+    bootstrap_servers: str
+    topic: str
+    options: str = ""
+    """A file of librdkafka's options; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +38,27 @@ class Upkeep:
 
     home: Path
     redis: Any
-    kafka: str | None
-    """host:port of the event log; None: it is in the online store."""
+    kafka: Kafka | None
+    """The event log; None: it is in the online store."""
 
     @classmethod
-    def of(cls, home: Path, address: str, *, kafka: str | None = None) -> Self:
-        """What lies under `home` and in the store at `address`, Feast's host:port with options behind a comma."""
-        where, *options = address.split(",")
-        database = dict(option.split("=", 1) for option in options).get("db", "0")
-        return cls(home, Redis.from_url(f"redis://{where}/{database}"), kafka)
+    def of(cls, home: Path, address: str, *, kafka: Kafka | None = None) -> Self:
+        """What lies under `home` and in the store at `address`, as Feast writes it: host:port,db=0,password=...
+
+        Raises:
+            InvalidInput: `address` is none.
+        """
+        where, *words = address.split(",")
+        host, _, port = where.partition(":")
+        options = dict(word.partition("=")[::2] for word in words)
+        if unknown := sorted(options.keys() - {"db", "username", "password", "ssl"}):
+            raise InvalidInput.because("redis", f"{unknown[0]!r} is no option; there are db, username, password, ssl")
+        try:
+            found: dict[str, Any] = {"port": int(port or 6379), "db": int(options.get("db", 0))}
+        except ValueError:
+            raise InvalidInput.because("redis", "is not host:port, options behind commas") from None
+        found |= {name: options[name] for name in ("username", "password") if name in options}
+        return cls(home, Redis(host=host, ssl=options.get("ssl", "").lower() == "true", **found), kafka)
 
     @property
     def lake(self) -> Lake:
@@ -66,8 +89,10 @@ class Upkeep:
             return RedisLogKeeper(self.redis)
         # Only one who has Kafka needs its client.
         from segue.adapters.event_log.kafka import KafkaLogKeeper  # noqa: PLC0415
+        from segue.adapters.event_log.kafka_records import read_options  # noqa: PLC0415
 
-        return KafkaLogKeeper(self.kafka)
+        further = read_options(self.kafka.options, field="kafka-options")
+        return KafkaLogKeeper(self.kafka.bootstrap_servers, self.kafka.topic, options=further)
 
     @property
     def erasures(self) -> ErasureJob:

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from segue.errors import BundleError, InvalidInput
 from segue.events import NO_ITEM
 from segue.features.sequence import Sequences
-from segue.history import HISTORY_LIMIT
 from segue.inference.bundle import Bundle
 
 FAMILY = "sequence"
@@ -34,9 +33,42 @@ EXCLUDE_MAX = 1000
 SCORES_MAX = 1 << 23
 """Scores computed at a time: bounds the graph's memory to some 32 MB, whatever the size of the batch."""
 
+POSITIONS_MAX = 1 << 16
+"""Positions of windows read at a time, likewise."""
 
-Rank = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.float32]]]
-"""From left-padded item indices (n, w) and barred indices (n, m) to the best indices and their scores, each (n, k)."""
+GAP_BUCKETS = 32
+"""Buckets of the time after an item: 0 for padding, then powers of two of seconds, the last one without an end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The newest known items of n sequences, oldest first, left-padded with 0 to a width w of at least 1.
+
+    A padded row means what it means at any other width.
+    """
+
+    items: NDArray[np.int64]  # (n, w) vocabulary indices
+    kinds: NDArray[np.int64]  # (n, w) the kind of event by which each was last turned to
+    gaps: NDArray[np.int64]  # (n, w) the bucket of the time until the next one, or until now for the newest
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, rows: slice | NDArray[np.integer] | NDArray[np.bool_]) -> "Windows":
+        return Windows(self.items[rows], self.kinds[rows], self.gaps[rows])
+
+    def newest(self, length: int) -> "Windows":
+        """The last `length` positions of each row."""
+        return Windows(self.items[:, -length:], self.kinds[:, -length:], self.gaps[:, -length:])
+
+    def trimmed(self) -> "Windows":
+        """Without the positions at which every row is padding."""
+        longest = self.items.shape[1] - int((self.items > 0).any(axis=0).argmax())
+        return self.newest(longest)
+
+
+Rank = Callable[[Windows, NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""From n windows and barred indices (n, m) to the best indices and their scores, each (n, k)."""
 
 
 @unique
@@ -76,26 +108,39 @@ class Vocabulary:
         place = np.searchsorted(self.item[1:], item, side="right")
         return np.where(self.item[place] == item, place, 0)
 
-    def windows(self, sequences: Sequences, length: int) -> NDArray[np.int64]:
-        """The newest `length` known items of each sequence as indices, left-padded with 0, shape (n, w).
+    def windows(self, sequences: Sequences, length: int | None = None) -> Windows:
+        """The newest `length` known items of each sequence, or all of them; unknown ones are skipped."""
+        index = self.index(sequences.item)
+        known = index > 0
+        offsets = np.concatenate([[0], np.cumsum(known)])[sequences.offsets]
+        gaps = gap_buckets(offsets, sequences.age_ms[known])
+        columns = (index[known], sequences.kind[known], gaps)
+        return Windows(*(left_padded(offsets, each, length) for each in columns))
 
-        The width w is that of the longest row, at least 1; a padded row means what it means at any other width.
-        """
-        return left_padded(sequences.offsets, self.index(sequences.item), length)
 
-
-def left_padded(offsets: NDArray[np.int64], index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """The last `length` non-zero indices of each slice of a ragged batch, right-aligned, shape (n, w >= 1)."""
-    known = index > 0
-    stop = np.concatenate([[0], np.cumsum(known)])[offsets]
-    count = np.diff(stop)
+def left_padded(offsets: NDArray[np.int64], values: NDArray, length: int | None = None) -> NDArray[np.int64]:
+    """The last `length` values of each slice of a ragged batch, right-aligned among 0, shape (n, w >= 1)."""
+    count = np.diff(offsets)
+    longest = int(count.max(initial=0))
+    width = max(1, longest if length is None else min(length, longest))
     row = np.repeat(np.arange(len(count)), count)
-    from_end = np.repeat(stop[1:], count) - np.arange(stop[-1])
-    recent = from_end <= length
-    width = max(1, min(length, int(count.max(initial=0))))
+    from_end = np.repeat(offsets[1:], count) - np.arange(len(row))
+    recent = from_end <= width
     out = np.zeros((len(count), width), np.int64)
-    out[row[recent], width - from_end[recent]] = index[known][recent]
+    out[row[recent], width - from_end[recent]] = values[recent]
     return out
+
+
+def gap_buckets(offsets: NDArray[np.int64], age_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The bucket, 1 to GAP_BUCKETS - 1, of the time between each item of a ragged batch and the next one of its slice.
+
+    For the newest item of a slice it is the time until now. Bucket b is [2 ** (b - 1) - 1, 2 ** b - 1) seconds.
+    """
+    next_age_ms = np.zeros_like(age_ms)
+    next_age_ms[:-1] = age_ms[1:]
+    next_age_ms[offsets[1:][np.diff(offsets) > 0] - 1] = 0
+    seconds = (age_ms - next_age_ms) // 1000
+    return np.minimum(np.frexp(1.0 + seconds)[1].astype(np.int64), GAP_BUCKETS - 1)
 
 
 class SequenceScorer:
@@ -159,7 +204,8 @@ class SequenceScorer:
 
     def warm_up(self) -> None:
         """Run the graph once at full width, so that the first caller does not pay for its allocations."""
-        self._rank(np.ones((1, self.length), np.int64), np.zeros((1, 1), np.int64))
+        full = np.ones((1, self.length), np.int64)
+        self._rank(Windows(full, full, full), np.zeros((1, 1), np.int64))
 
     def recommend(
         self,
@@ -172,8 +218,7 @@ class SequenceScorer:
         """Rank the vocabulary for each of n sequences.
 
         Args:
-            sequences: what each customer turned to, oldest first; unknown items are skipped, and so are known ones
-                before the newest HISTORY_LIMIT.
+            sequences: what each customer turned to, oldest first; unknown items are skipped.
             exclude: n arrays of item ids never to recommend to that row; unknown ids do no harm.
             limit: the most items per answer, 1 to LIMIT_MAX.
             include_seen: whether items of the row's own sequence may be recommended.
@@ -185,14 +230,14 @@ class SequenceScorer:
             InvalidInput: `limit` is out of range, or `exclude` has the wrong length or a row beyond EXCLUDE_MAX.
         """
         _check(len(sequences), exclude, limit)
-        seen = self.vocabulary.windows(sequences, HISTORY_LIMIT)
-        windows = seen[:, -self.length :]
+        seen = self.vocabulary.windows(sequences)
+        windows = seen.newest(self.length)
         barred = self._barred(exclude)
         if not include_seen:
-            barred = np.hstack([barred, seen])
-        known = windows[:, -1] > 0
+            barred = np.hstack([barred, seen.items])
+        known = windows.items[:, -1] > 0
         answers = [None if known[row] else self._popular_but(barred[row], limit) for row in range(len(sequences))]
-        for rows in self._chunks(np.flatnonzero(known)):
+        for rows in self._chunks(windows):
             for row, answer in zip(rows, self._ranked(windows[rows], barred[rows], limit), strict=True):
                 answers[row] = answer
         return [answer for answer in answers if answer is not None]
@@ -201,11 +246,10 @@ class SequenceScorer:
         """The indices of the excluded items, padded with 0, shape (n, m)."""
         offsets = np.cumsum([0, *map(len, exclude)])
         ids = np.concatenate([np.empty(0, np.int64), *exclude])
-        return left_padded(offsets, self.vocabulary.index(ids), EXCLUDE_MAX)
+        return left_padded(offsets, self.vocabulary.index(ids))
 
-    def _ranked(self, windows: NDArray[np.int64], barred: NDArray[np.int64], limit: int) -> Iterator[Recommendation]:
-        longest = int((windows > 0).any(axis=0).argmax())
-        indices, scores = self._rank(windows[:, longest:], barred)
+    def _ranked(self, windows: Windows, barred: NDArray[np.int64], limit: int) -> Iterator[Recommendation]:
+        indices, scores = self._rank(windows.trimmed(), barred)
         for index, score in zip(indices[:, :limit], scores[:, :limit], strict=True):
             allowed = np.isfinite(score)
             yield self._recommendation(index[allowed], score[allowed], Rung.SEQUENCE)
@@ -220,8 +264,12 @@ class SequenceScorer:
         external_id = [self._external_id[each] for each in index.tolist()]
         return Recommendation(self.vocabulary.item[index], external_id, score, fallback)
 
-    def _chunks(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-        size = max(1, SCORES_MAX // len(self.vocabulary))
+    def _chunks(self, windows: Windows) -> Iterator[NDArray[np.intp]]:
+        """The rows that have an item, those of like length together: little of what the graph reads is padding."""
+        lengths = (windows.items > 0).sum(axis=1)
+        rows = np.argsort(lengths, kind="stable")
+        rows = rows[lengths[rows] > 0]
+        size = max(1, min(SCORES_MAX // len(self.vocabulary), POSITIONS_MAX // windows.items.shape[1]))
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
@@ -234,9 +282,11 @@ def open_graph(path: Path) -> Rank:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    reads = [each.name for each in session.get_inputs() if each.name != "exclude"]
 
-    def rank(items: NDArray[np.int64], exclude: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        indices, scores = session.run(["indices", "scores"], {"items": items, "exclude": exclude})
+    def rank(windows: Windows, exclude: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        given = {name: getattr(windows, name) for name in reads}
+        indices, scores = session.run(["indices", "scores"], given | {"exclude": exclude})
         return indices, scores
 
     return rank

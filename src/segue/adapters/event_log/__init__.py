@@ -7,7 +7,7 @@ in order. An offset is a positive int64 that grows within its partition; it name
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from segue.errors import InvalidInput
 
@@ -15,8 +15,7 @@ Offsets = Mapping[int, int]
 """An offset for some partitions, by partition: everything of the partition up to and including it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of the log: `body` is a serialized `segue.v1.LogEntry`, about `customer`."""
 
     partition: int

@@ -3,15 +3,35 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from segue.adapters.event_log import Entry, partition_of
-from segue.errors import LogUnavailable, Overloaded
+from segue.errors import InvalidSettings, LogUnavailable, Overloaded
 
 Options = Mapping[str, str | int | float | bool]
 """Options of librdkafka, e.g. `security.protocol`; they overrule ours."""
+
+
+def read_options(path: str, *, field: str) -> Options:
+    """The options in a file of lines `name=value`; none without a path. It may hold secrets: no value is ever told.
+
+    Raises:
+        InvalidSettings: the file cannot be read, or has another line; `field` is the setting it came from.
+    """
+    if not path:
+        return {}
+    try:
+        lines = [line.strip() for line in Path(path).read_text().splitlines()]
+    except (OSError, UnicodeDecodeError):
+        raise InvalidSettings.because(field, f"{path} cannot be read") from None
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    for number, (name, equals, _) in enumerate(pairs, start=1):
+        if not (name.strip() and equals):
+            raise InvalidSettings.because(field, f"option {number} in {path} is not name=value")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def producer_config(bootstrap_servers: str, timeout_ms: int, options: Options) -> dict[str, Any]:

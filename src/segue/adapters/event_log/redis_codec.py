@@ -1,7 +1,7 @@
 """How the event log on Redis Streams is written down: its keys, ids, entries, what it says of itself."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,8 @@ from segue.adapters.event_log.redis_scripts import Call
 from segue.errors import InvalidSettings, LogUnavailable, Overloaded
 
 SEQUENCE_BITS = 20
+
+_FIELDS = [b"customer", b"entry"]
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,15 @@ def appended(calls: Iterable[int], replies: Sequence[Any]) -> dict[int, int]:
     return {partition: to_offset(reply[0]) for partition, reply in zip(calls, replies, strict=True)}
 
 
-def to_entry(partition: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-    """The entry; what somebody else put into the stream may lack the customer or the body."""
-    customer = fields.get(b"customer", b"").decode(errors="replace")
-    return Entry(partition, to_offset(entry_id), customer, fields.get(b"entry", b""))
+def to_entry(partition: int, entry_id: bytes, fields: Sequence[bytes]) -> Entry:
+    """The entry with `fields`, names and values by turns; what others put there may lack the customer or the body."""
+    found = fields if fields[::2] == _FIELDS else _found(fields)
+    return Entry(partition, to_offset(entry_id), found[1].decode(errors="replace"), found[3])
+
+
+def _found(fields: Sequence[bytes]) -> Sequence[bytes]:
+    values = dict(zip(fields[::2], fields[1::2], strict=False))
+    return [part for name in _FIELDS for part in (name, values.get(name, b""))]
 
 
 def describe_log(pipe: Any, names: Names, partitions: int | None) -> None:

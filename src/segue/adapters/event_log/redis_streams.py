@@ -127,6 +127,8 @@ class RedisLogReader(LogReader):
         partitions: int | None = None,
     ) -> None:
         self._redis = redis
+        # As it comes: making dicts of a reply takes the client longer than all else that is done to read it.
+        redis.set_response_callback("XREAD", lambda reply, **_: reply)
         self._names = Names(stream_prefix)
         self._partitions = partitions
         self._leases = Leases(redis, self._names, group, consumer, lease_ms=lease_ms, retention_ms=retention_ms)
@@ -243,7 +245,7 @@ class RedisLogReader(LogReader):
     def _rows(self, cursors: Mapping[int, int], count: int, block_ms: int | None) -> dict[int, list]:
         streams: Any = {self._names.stream(partition): to_id(offset) for partition, offset in cursors.items()}
         reply: Any = self._redis.xread(streams, count=count, block=block_ms)
-        rows = dict(reply)
+        rows = dict(reply or ())
         return {partition: rows.get(self._names.stream(partition).encode(), []) for partition in cursors}
 
 
