@@ -13,11 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import prometheus_client  # noqa: F401 - before Feast, which makes whoever imports it later count across processes
 import pytest
 from redis import Redis
 
 from tests import oracle
+
+# The same examples each time, however slow the machine is.
+hypothesis.settings.register_profile("segue", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("segue")
 
 ROOT = Path(__file__).resolve().parent.parent
 
