@@ -12,7 +12,8 @@ from models.sequence.config import Config
 from models.sequence.dataset import Dataset, split
 from models.sequence.evaluate import by_scorer, evaluate
 from models.sequence.export import FEATURE_SERVICE, export, export_graph
-from models.sequence.train import Trained, as_scorer, fit, torch_rank
+from models.sequence.scoring import as_scorer, torch_rank
+from models.sequence.train import Trained, fit
 from segue.catalogue import Catalogue
 from segue.events import Events, Kind, item_id
 from segue.features.sequence import FEATURES
@@ -69,7 +70,7 @@ def run(directory: Path, config: Config = CONFIG) -> Run:
         dataset.test,
         dataset.final.vocabulary,
         by_scorer(in_torch, include_seen=config.include_seen),
-        recommenders(dataset.final, config),
+        recommenders(dataset, config),
     )
     export_graph(trained.model, directory / GRAPH)
     named = np.array([f"sku-{number}" for number in range(len(ITEMS))], object)

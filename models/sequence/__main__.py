@@ -28,7 +28,8 @@ def train(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from models.sequence import baselines, config, dataset, evaluate, export, report
-    from models.sequence.train import as_scorer, fit, torch_rank
+    from models.sequence.scoring import as_scorer, torch_rank
+    from models.sequence.train import fit
     from segue.adapters import plan_files
     from segue.adapters.counted_events import CountedEvents
     from segue.adapters.lake import Lake
@@ -43,7 +44,7 @@ def train(args: argparse.Namespace) -> None:
     lake = Lake(args.lake)
     with console.status("reading events and splitting them by time"):
         data = dataset.split(CountedEvents(lake).read(), settings)
-    trained = fit(data, settings, console=console)
+    trained = fit(data, settings, console=console, checkpoint=args.checkpoint)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         with console.status("exporting to ONNX and comparing the answers"):
@@ -55,7 +56,7 @@ def train(args: argparse.Namespace) -> None:
                 data.test,
                 data.final.vocabulary,
                 evaluate.by_scorer(scorer, include_seen=settings.include_seen),
-                baselines.recommenders(data.final, settings),
+                baselines.recommenders(data, settings),
             )
         export.export(
             directory,
@@ -99,7 +100,7 @@ def evaluate(args: argparse.Namespace) -> None:
             data.test,
             scorer.vocabulary,
             evaluate.by_scorer(scorer, include_seen=settings.include_seen),
-            baselines.recommenders(data.final, settings),
+            baselines.recommenders(data, settings),
         )
     page = report.write(args.report_dir, settings, data, evaluation, read_curve(bundle))
     console.print(report.table(evaluation, f"{bundle.version}: the held-out future"))
@@ -107,10 +108,35 @@ def evaluate(args: argparse.Namespace) -> None:
     console.print(f"report {page}", highlight=False)
 
 
+def benchmark(args: argparse.Namespace) -> None:
+    """Fit models and baselines on a public data set, judge them by a published protocol, write the scoreboard."""
+    import torch
+    from rich.console import Console
+
+    from models.sequence import config, protocols, scoreboard
+    from models.sequence.benchmark import Benchmark
+    from segue.adapters import datasets
+    from segue.adapters.provenance import git_sha
+
+    console = Console()
+    torch.set_num_threads(args.threads)
+    data = datasets.load(args.data)
+    settings = config.read(args.config, seed=args.seed)
+    with console.status("posing the data set"):
+        posed = protocols.pose(args.protocol, data, settings)
+    runs = Benchmark(posed, console, args.checkpoint)
+    evaluation = runs.run(args.models)
+    measured = scoreboard.content(runs, evaluation, data=data.name, protocol=args.protocol, git_sha=git_sha(HERE))
+    page = scoreboard.write(args.report_dir, measured)
+    console.print(scoreboard.table(measured))
+    console.print(f"scoreboard {page}", highlight=False)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models.sequence", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for run in (train, evaluate):
+    shop = HERE / "configs" / "shop.toml"
+    for run in (train, evaluate, benchmark):
         command = commands.add_parser(
             run.__name__,
             help=run.__doc__,
@@ -118,15 +144,30 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         command.set_defaults(run=run)
-        command.add_argument("--lake", default=".segue/lake", help="directory or URL of the event lake")
-        command.add_argument("--store", type=Path, default=Path(".segue/bentoml"), help="home of the model store")
         command.add_argument("--report-dir", type=Path, default=Path(".segue/reports"), help="where the report goes")
-    training = commands.choices["train"]
-    shop = HERE / "configs" / "shop.toml"
-    training.add_argument("--config", type=Path, default=shop, help="what to train, TOML")
-    training.add_argument("--plans", type=Path, default=Path(".segue/plans"), help="where the serving plans are")
-    training.add_argument("--seed", type=int, help="instead of the configuration's")
-    training.add_argument("--threads", type=int, default=1, help="of the processor; more help only on idle cores")
+        if run is not benchmark:
+            command.add_argument("--lake", default=".segue/lake", help="directory or URL of the event lake")
+            command.add_argument("--store", type=Path, default=Path(".segue/bentoml"), help="home of the model store")
+        if run is not evaluate:
+            command.add_argument("--config", type=Path, default=shop, help="what to train, TOML")
+            command.add_argument("--seed", type=int, help="instead of the configuration's")
+            command.add_argument(
+                "--threads", type=int, default=1, help="of the processor; more help only on idle cores"
+            )
+            command.add_argument("--checkpoint", type=Path, help="folder to write to every epoch, and to resume from")
+    commands.choices["train"].add_argument(
+        "--plans", type=Path, default=Path(".segue/plans"), help="where the serving plans are"
+    )
+    bench = commands.choices["benchmark"]
+    bench.add_argument("--data", type=Path, required=True, help="folder of a public data set")
+    bench.add_argument("--protocol", default="leave-one-out", help="leave-one-out, published-split or temporal")
+    bench.add_argument(
+        "--models",
+        nargs="+",
+        default=["markov", "popularity"],
+        help="others are compared with the first",
+        metavar="NAME",
+    )
     commands.choices["evaluate"].add_argument("--bundle", default="next_item", help="name or tag in the model store")
     return parser
 

@@ -9,7 +9,11 @@ from typing import Any
 from segue.errors import InvalidSettings, Violation
 from segue.history import HISTORY_LIMIT
 
-LOSSES = ("full", "sampled")
+CHOICES = {
+    "family": ("transformer", "gru"),
+    "loss": ("full", "sampled", "gbce"),
+    "positions": ("all", "last"),
+}
 
 
 def _number(default: float, low: float, high: float) -> Any:
@@ -43,15 +47,27 @@ class Config:
     max_cases_per_customer: int = _number(20, 1, 10_000)
     """The most of them that one customer gives."""
 
+    family: str = "transformer"
+    """SASRec's causal `transformer`, or GRU4Rec's `gru`."""
     width: int = _number(64, 2, 1024)
     blocks: int = _number(2, 1, 16)
+    """Layers, of either family."""
     heads: int = _number(2, 1, 16)
+    """Of the transformer's attention."""
     dropout: float = _number(0.2, 0.0, 0.9)
+    kinds: bool = False
+    """Whether the model reads by which kind of event each item was turned to; for logs with several kinds."""
+    gaps: bool = False
+    """Whether the model reads the time between turns; for logs with real times."""
 
     loss: str = "full"
-    """Cross-entropy over the `full` vocabulary, or over the target and `sampled` negatives."""
+    """Cross-entropy over the `full` vocabulary, or over the target and `sampled` negatives; or `gbce`."""
     negatives: int = _number(256, 1, 100_000)
-    """Items drawn per batch for the sampled loss, shared by its rows."""
+    """Items drawn per batch for the sampled and the gbce loss, shared by its rows."""
+    gbce_calibration: float = _number(0.75, 0.0, 1.0)
+    """The t of gbce: 0 is plain binary cross-entropy, at 1 scores are calibrated as without sampling."""
+    positions: str = "all"
+    """Which positions of a window are asked for what follows: `all`, or only the `last` of windows drawn anew."""
     batch_size: int = _number(128, 1, 65_536)
     """Windows per step."""
     epoch_windows: int = _number(1_000_000, 1, 1_000_000_000)
@@ -67,8 +83,12 @@ class Config:
         violations = [
             problem for each in fields(self) if (problem := _problem(each.name, each.type, each.metadata, self))
         ]
-        if not violations and self.loss not in LOSSES:
-            violations.append(Violation("loss", f"is {self.loss!r}, must be one of {', '.join(LOSSES)}"))
+        if not violations:
+            violations = [
+                Violation(name, f"is {getattr(self, name)!r}, must be one of {', '.join(choices)}")
+                for name, choices in CHOICES.items()
+                if getattr(self, name) not in choices
+            ]
         if not violations and self.width % (2 * self.heads):
             violations.append(
                 Violation("width", f"is {self.width}, must be a multiple of twice the {self.heads} heads")

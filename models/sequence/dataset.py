@@ -4,7 +4,8 @@ The split is global in time: validation asks for the turns in [cuts_ms[0], cuts_
 on. Every sequence, in training and in a question, is made by `item_sequences`, the function that serves.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from segue.errors import InvalidInput
 from segue.events import NO_ITEM, Events
 from segue.features.sequence import SEQUENCE_KINDS, Sequences, item_sequences
 from segue.history import HISTORY_LIMIT, Histories, Timelines, gather, record_columns, resolve
-from segue.inference.sequence import Vocabulary
+from segue.inference.sequence import Vocabulary, gap_buckets
 
 CASES_SEED = 0
 """Draws which turns are asked for: not the training seed, so that runs with other seeds answer the same questions."""
@@ -51,6 +52,10 @@ class Cases:
     def __len__(self) -> int:
         return len(self.turns.item)
 
+    def take(self, index: NDArray[np.intp]) -> "Cases":
+        """The questions at positions `index`."""
+        return Cases(self.turns.take(index), take(self.prefixes, index), self.seen_count, self.turn_count)
+
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
@@ -59,7 +64,28 @@ class Corpus:
     vocabulary: Vocabulary
     offsets: NDArray[np.int64]  # (s + 1,) one slice per customer with a turn
     index: NDArray[np.int64]  # (m,) vocabulary indices, oldest first
+    kind: NDArray[np.uint8]  # (m,)
+    gap: NDArray[np.int64]  # (m,) bucket of the time until the customer's next turn
     popularity: NDArray[np.int64]  # (v,) turns to each item
+
+    @property
+    def columns(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Items, kinds and gaps, as `Windows` orders them."""
+        return self.index, self.kind, self.gap
+
+    @classmethod
+    def of(cls, sequences: Sequences) -> Self:
+        """Learn from `sequences`, each a customer's own; the vocabulary is the items in them."""
+        vocabulary = Vocabulary.of(sequences.item)
+        index = vocabulary.index(sequences.item)
+        return cls(
+            vocabulary,
+            np.unique(sequences.offsets),
+            index,
+            sequences.kind,
+            gap_buckets(sequences.offsets, sequences.age_ms),
+            np.bincount(index, minlength=len(vocabulary)),
+        )
 
     @classmethod
     def known_at(cls, timelines: Timelines, t_ms: int) -> Self:
@@ -71,14 +97,11 @@ class Corpus:
         sequences = known_sequences(timelines, t_ms)
         if np.diff(sequences.offsets).max(initial=0) < 2:
             raise InvalidInput.because("lake", f"holds no customer who turned to two items before {t_ms} ms")
-        vocabulary = Vocabulary.of(sequences.item)
-        index = vocabulary.index(sequences.item)
-        popularity = np.bincount(index, minlength=len(vocabulary))
-        return cls(vocabulary, np.unique(sequences.offsets), index, popularity)
+        return cls.of(sequences)
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Split:
     """Two corpora, and the questions to ask of what was learned from each."""
 
     choosing: Corpus
@@ -87,6 +110,12 @@ class Dataset:
     """What the exported model is trained on: known when test begins, or `choosing` itself without a refit."""
     validation: Cases
     test: Cases
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset(Split):
+    """A split at two times."""
+
     cuts_ms: tuple[int, int]
     """When validation begins, and when test begins."""
     end_ms: int
@@ -149,13 +178,22 @@ def cases(timelines: Timelines, turns: Turns, config: Config) -> Cases:
     """Ask for the turns in `turns`, within the configuration's limits, from what was known before each."""
     drawn = turns.take(draw(turns.customer, config))
     prefixes = prefixes_of(timelines, drawn)
-    if config.include_seen:
-        return Cases(drawn, prefixes, seen_count=0, turn_count=len(turns.item))
-    row = np.repeat(np.arange(len(drawn.item)), np.diff(prefixes.offsets))
-    again = np.bincount(row[prefixes.item == drawn.item[row]], minlength=len(drawn.item)) > 0
-    return Cases(
-        drawn.take(~again), take(prefixes, np.flatnonzero(~again)), int(again.sum()), turn_count=len(turns.item)
-    )
+    asked = Cases(drawn, prefixes, seen_count=0, turn_count=len(turns.item))
+    return asked if config.include_seen else without_seen(asked)
+
+
+def without_seen(cases: Cases) -> Cases:
+    """Leave out, and count, the questions for an item of their own prefix."""
+    row = np.repeat(np.arange(len(cases)), np.diff(cases.prefixes.offsets))
+    again = np.bincount(row[cases.prefixes.item == cases.turns.item[row]], minlength=len(cases)) > 0
+    return replace(cases.take(np.flatnonzero(~again)), seen_count=int(again.sum()))
+
+
+def sample(cases: Cases, count: int) -> Cases:
+    """At most `count` of `cases`, drawn at random."""
+    if len(cases) <= count:
+        return cases
+    return cases.take(np.sort(np.random.default_rng(CASES_SEED).choice(len(cases), count, replace=False)))
 
 
 def draw(customer: NDArray[np.int64], config: Config) -> NDArray[np.intp]:
@@ -189,21 +227,14 @@ def concat(parts: list[Sequences]) -> Sequences:
     return Sequences(np.cumsum(lengths), **columns)
 
 
+def sequences_of(rows: Sequence[NDArray[np.int64]]) -> Sequences:
+    """Sequences of these items, all viewed a millisecond ago."""
+    offsets = np.cumsum([0, *map(len, rows)])
+    item = np.concatenate([np.empty(0, np.int64), *rows])
+    return Sequences(offsets, item, np.ones(offsets[-1], np.uint8), np.ones(offsets[-1], np.int64))
+
+
 def take(sequences: Sequences, index: NDArray[np.intp]) -> Sequences:
     """The sequences at positions `index`, in that order."""
     offsets, source = gather(sequences.offsets[:-1][index], sequences.offsets[1:][index])
     return Sequences(offsets, sequences.item[source], sequences.kind[source], sequences.age_ms[source])
-
-
-def training_windows(corpus: Corpus, length: int) -> NDArray[np.int64]:
-    """Every sequence cut, from its end, into left-padded rows of `length` + 1 indices, shape (n, length + 1).
-
-    Consecutive rows share one item, so that every item but a sequence's first is predicted exactly once.
-    """
-    start, stop = corpus.offsets[:-1], corpus.offsets[1:]
-    pieces = np.maximum(0, -((stop - start - 1) // -length))  # ceil((n - 1) / length)
-    row = np.repeat(np.arange(len(start)), pieces)
-    back = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    window_stop = stop[row] - back * length
-    position = window_stop[:, None] - np.arange(length + 1, 0, -1)
-    return np.where(position >= start[row][:, None], corpus.index[np.maximum(position, 0)], 0)

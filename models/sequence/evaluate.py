@@ -5,7 +5,7 @@ and so does an item that was new after training.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,14 @@ from segue.features.sequence import Sequences
 from segue.inference.sequence import SequenceScorer, Vocabulary
 
 CUTOFFS = (1, 5, 10, 20)
-LENGTHS = {"none": (0, 0), "1-2": (1, 2), "3-9": (3, 9), "10-29": (10, 29), "30+": (30, 1 << 30)}
+LENGTHS = {
+    "none": (0, 0),
+    "1-2": (1, 2),
+    "3-9": (3, 9),
+    "10-29": (10, 29),
+    "30-99": (30, 99),
+    "100+": (100, 1 << 30),
+}
 """Parts of the cases by the length of their prefix, from and to."""
 
 RESAMPLES = 1000
@@ -45,7 +52,12 @@ def by_scorer(scorer: SequenceScorer, *, include_seen: bool) -> Recommender:
 
 def ranks(recommend: Recommender, cases: Cases) -> NDArray[np.int64]:
     """Where each case's item was recommended, 1 for first, 0 for not at all, shape (n,)."""
-    hit = recommend(cases.prefixes) == cases.turns.item[:, None]
+    return rank_in(recommend(cases.prefixes), cases)
+
+
+def rank_in(best: NDArray[np.int64], cases: Cases) -> NDArray[np.int64]:
+    """Where each case's item stands in its list of `best` (n, k), 1 for first, 0 for not at all, shape (n,)."""
+    hit = best == cases.turns.item[:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0)
 
 
@@ -59,7 +71,16 @@ def recall(rank: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     return ((rank > 0) & (rank <= k)).astype(np.float64)
 
 
-METRICS: Mapping[str, Callable[[NDArray[np.int64], int], NDArray[np.float64]]] = {"ndcg": ndcg, "recall": recall}
+def mrr(rank: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Reciprocal rank of each case, 0 below place k, shape (n,)."""
+    return np.where((rank > 0) & (rank <= k), 1 / np.maximum(rank, 1), 0.0)
+
+
+METRICS: Mapping[str, Callable[[NDArray[np.int64], int], NDArray[np.float64]]] = {
+    "ndcg": ndcg,
+    "recall": recall,
+    "mrr": mrr,
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +90,8 @@ class Estimate:
     mean: float
     low: float
     high: float
+    p_value: float
+    """Of a mean of differences: how often, two-sided, resampling alone would turn its sign (paired bootstrap test)."""
 
     def __format__(self, sign: str) -> str:
         return f"{self.mean:{sign}.4f} [{self.low:{sign}.4f}, {self.high:{sign}.4f}]"
@@ -80,7 +103,7 @@ def bootstrap(values: NDArray[np.float64], customer: NDArray[np.int64], *, seed:
     A customer's cases resemble each other: drawing single cases would promise too narrow an interval.
     """
     if not len(values):
-        return [Estimate(np.nan, np.nan, np.nan)] * values.shape[1]
+        return [Estimate(np.nan, np.nan, np.nan, np.nan)] * values.shape[1]
     distinct, row = np.unique(customer, return_inverse=True)
     sums = np.zeros((len(distinct), values.shape[1] + 1))
     np.add.at(sums, row, np.column_stack([values, np.ones(len(values))]))
@@ -89,17 +112,24 @@ def bootstrap(values: NDArray[np.float64], customer: NDArray[np.int64], *, seed:
     for resample in drawn:
         resample[:] = np.bincount(rng.integers(len(distinct), size=len(distinct)), minlength=len(distinct)) @ sums
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn[:, :-1] / drawn[:, -1:], (tail, 1 - tail), axis=0)
-    return [Estimate(*map(float, each)) for each in zip(values.mean(axis=0), low, high, strict=True)]
+    means = drawn[:, :-1] / drawn[:, -1:]
+    low, high = np.quantile(means, (tail, 1 - tail), axis=0)
+    # One more resample on either side: no finite number of them can show a chance of 0.
+    turned = (1 + np.minimum((means <= 0).sum(axis=0), (means >= 0).sum(axis=0))) / (1 + RESAMPLES)
+    p_value = np.minimum(1, 2 * turned)
+    return [Estimate(*map(float, each)) for each in zip(values.mean(axis=0), low, high, p_value, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The rank each recommender gave to each case's item, and what follows from it."""
+    """What each recommender answered to each case, and what follows from it."""
 
     cases: Cases
     is_known: NDArray[np.bool_]  # (n,) whether the item was in the vocabulary: the others no recommender can name
-    rank: Mapping[str, NDArray[np.int64]]  # by recommender's name, MODEL first
+    best: Mapping[str, NDArray[np.int64]]  # by recommender's name, the model first: item ids (n, 20), best first
+    rank: Mapping[str, NDArray[np.int64]]  # (n,) each case's place in `best`, 0 where it is not there
+    _scores: dict[str, dict[str, Estimate]] = field(default_factory=dict, repr=False)  # resampling takes its time:
+    _margins: dict[tuple[str, str], dict[str, Estimate]] = field(default_factory=dict, repr=False)  # once is enough
 
     @property
     def rivals(self) -> list[str]:
@@ -108,11 +138,15 @@ class Evaluation:
 
     def scores(self, name: str) -> dict[str, Estimate]:
         """Every metric of one recommender, e.g. `ndcg@10`."""
-        return self._estimates(_columns(self.rank[name]))
+        if name not in self._scores:
+            self._scores[name] = self._estimates(_columns(self.rank[name]))
+        return self._scores[name]
 
-    def margins(self, rival: str) -> dict[str, Estimate]:
-        """By how much the model beats `rival` in every metric, on the same cases."""
-        return self._estimates(_columns(self.rank[MODEL]) - _columns(self.rank[rival]))
+    def margins(self, rival: str, of: str = MODEL) -> dict[str, Estimate]:
+        """By how much `of` beats `rival` in every metric, on the same cases."""
+        if (pair := (of, rival)) not in self._margins:
+            self._margins[pair] = self._estimates(_columns(self.rank[of]) - _columns(self.rank[rival]))
+        return self._margins[pair]
 
     def slices(self) -> dict[str, dict[str, Estimate]]:
         """NDCG@10 of every recommender on parts of the cases, as `{part: {recommender: ...}}`; empty parts left out."""
@@ -153,5 +187,11 @@ def evaluate(cases: Cases, vocabulary: Vocabulary, model: Recommender, rivals: M
     """
     if not len(cases):
         raise InvalidInput.because("lake", "holds no turn in the test span; see test_ratio")
-    rank = {name: ranks(recommend, cases) for name, recommend in {MODEL: model, **rivals}.items()}
-    return Evaluation(cases, vocabulary.index(cases.turns.item) > 0, rank)
+    return judge(cases, vocabulary, {MODEL: model, **rivals})
+
+
+def judge(cases: Cases, vocabulary: Vocabulary, recommenders: Mapping[str, Recommender]) -> Evaluation:
+    """Ask every recommender every case."""
+    best = {name: recommend(cases.prefixes) for name, recommend in recommenders.items()}
+    rank = {name: rank_in(each, cases) for name, each in best.items()}
+    return Evaluation(cases, vocabulary.index(cases.turns.item) > 0, best, rank)

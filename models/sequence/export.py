@@ -3,17 +3,16 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from models.sequence.config import Config
-from models.sequence.dataset import Dataset, concat, take
+from models.sequence.dataset import Dataset, concat, sequences_of, take
 from models.sequence.evaluate import Evaluation
 from models.sequence.model import Ranker, SequenceModel
 from models.sequence.train import CURVE, Trained
@@ -49,19 +48,21 @@ TOLERANCE = 1e-4
 def export_graph(model: SequenceModel, path: Path) -> None:
     """Write the ranker around `model` as an ONNX file.
 
-    Inputs `items` (batch, length) and `exclude` (batch, excluded), int64 vocabulary indices, 0 for padding; outputs
-    `indices` int64 and `scores` float32, each (batch, k). Every size but k is dynamic; length is at most the model's.
+    Inputs are those that `Windows` holds and the model reads, `items` at least, each (batch, length), and `exclude`
+    (batch, excluded), vocabulary indices, 0 for padding: all int64. Outputs are `indices` int64 and `scores` float32,
+    each (batch, k). Every size but k is dynamic; length is at most the model's.
     """
     batch, excluded = torch.export.Dim("batch"), torch.export.Dim("excluded")
     length = torch.export.Dim("length", min=1, max=model.length)
+    inputs = [torch.ones(3, 2, dtype=torch.int64) for _ in model.inputs]
     with _quiet():
         torch.onnx.export(
             Ranker(model).eval(),
-            (torch.ones(3, 2, dtype=torch.int64), torch.zeros(3, 4, dtype=torch.int64)),
+            (*inputs, torch.zeros(3, 4, dtype=torch.int64)),
             path,
-            input_names=["items", "exclude"],
+            input_names=[*model.inputs, "exclude"],
             output_names=["indices", "scores"],
-            dynamic_shapes={"items": {0: batch, 1: length}, "exclude": {0: batch, 1: excluded}},
+            dynamic_shapes=((*({0: batch, 1: length} for _ in inputs), {0: batch, 1: excluded}),),
             dynamo=True,
             opset_version=OPSET,
             external_data=sum(each.nbytes for each in model.parameters()) >= MESSAGE_BYTES_MAX,
@@ -174,10 +175,3 @@ def odd_prefixes(scorer: SequenceScorer) -> Sequences:
             np.resize(item, 5 * scorer.length),
         ]
     )
-
-
-def sequences_of(rows: Sequence[NDArray[np.int64]]) -> Sequences:
-    """Sequences of these items, all viewed a millisecond ago."""
-    offsets = np.cumsum([0, *map(len, rows)])
-    item = np.concatenate([np.empty(0, np.int64), *rows])
-    return Sequences(offsets, item, np.ones(offsets[-1], np.uint8), np.ones(offsets[-1], np.int64))

@@ -14,15 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from models.sequence.baselines import AGE_DECAY, REACH, SHRINKAGE, STEP_DECAY
+from models.sequence.baselines import CHOOSING_CASES
 from models.sequence.config import Config
 from models.sequence.dataset import Cases, Corpus, Dataset
 from models.sequence.evaluate import CUTOFFS, METRICS, MODEL, RESAMPLES, Estimate, Evaluation
-from models.sequence.train import Epoch
+from models.sequence.run import Epoch
 from segue.history import HISTORY_LIMIT
 
-TITLES = {"ndcg": "NDCG", "recall": "Recall"}
-COLOURS = ("#1769aa", "#c2570c", "#5b6672")
+TITLES = {"ndcg": "NDCG", "recall": "Recall", "mrr": "MRR"}
+COLOURS = ("#1769aa", "#c2570c", "#5b6672", "#2f7d4f", "#8a4fa3", "#b08a00", "#3aa0a8")
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -37,7 +37,7 @@ tr.model {{ font-weight: 600; }} small {{ color: #5b6672; font-weight: 400; }}
 <p>{headline}</p>
 <h2>Against counting, on the held-out future</h2>{scores}
 <h2>By how much the model is ahead, on the same turns</h2>{margins}
-<img alt="NDCG and recall by cutoff, NDCG by part, learning curve" src="data:image/png;base64,{plots}">
+<img alt="NDCG, recall and MRR by cutoff, NDCG by part, learning curve" src="data:image/png;base64,{plots}">
 <h2>NDCG@10 by part</h2>{slices}
 <h2>Protocol</h2><ul>{protocol}</ul>
 <details><summary>Configuration</summary><pre>{config}</pre></details>
@@ -91,7 +91,7 @@ def protocol(config: Config, dataset: Dataset, evaluation: Evaluation) -> list[s
         f"Split, global in time: validation from {validation}, test from {test} to {_time(dataset.end_ms)}.",
         f"Fitted on what was known at {fitted}, model and baselines alike: {_corpus(dataset.final)}.",
         f"Chosen: the number of epochs, by NDCG@10 on {_cases(dataset.validation)} of a model fitted on what was known "
-        f"at {validation}. Nothing else was chosen; the test span chose nothing.",
+        f"at {validation}. The test span chose nothing.",
         f"Judged on {_cases(evaluation.cases)}, drawn at random, at most {config.max_cases_per_customer} of a customer "
         f"and {config.max_cases:,} in all.",
         "Filtered: nothing; items of the prefix may be recommended and are asked for."
@@ -102,9 +102,8 @@ def protocol(config: Config, dataset: Dataset, evaluation: Evaluation) -> list[s
         f"by all: nobody can reach a recall above {evaluation.is_known.mean():.4f}.",
         "Asked through the exported graph and the ladder, as a service asks: a prefix without a known item is answered "
         "by popularity.",
-        f"popularity: training turns to the item. markov: what followed within {REACH} turns in training (weight "
-        f"{STEP_DECAY} per turn further on, total shrunk by {SHRINKAGE:g}), summed over the prefix (weight {AGE_DECAY} "
-        "per turn further back), then popularity.",
+        f"Baselines, counted or in closed form, are fitted as the model is; their parameters are those that rank best "
+        f"at most {CHOOSING_CASES:,} of the validation turns, by NDCG@10. They read the newest {HISTORY_LIMIT} items.",
         f"Intervals: 95 %, {RESAMPLES:,} resamples of the test customers with all of their turns; training seed "
         f"{config.seed}.",
     ]
@@ -133,9 +132,10 @@ def table(evaluation: Evaluation, title: str) -> Table:
 
 def plots(evaluation: Evaluation, curve: Sequence[Epoch]) -> bytes:
     """Metrics by cutoff, NDCG@10 by part of the cases, and the learning curve, as PNG."""
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    axes = figure.subplots(2, 2)
-    for metric, panel in zip(METRICS, axes[0], strict=True):
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    panels = figure.add_gridspec(2, 6)
+    for number, metric in enumerate(METRICS):
+        panel = figure.add_subplot(panels[0, 2 * number : 2 * number + 2])
         for name, colour in zip(evaluation.rank, COLOURS, strict=False):
             scores = [evaluation.scores(name)[f"{metric}@{k}"] for k in CUTOFFS]
             panel.plot(CUTOFFS, [each.mean for each in scores], "o-", color=colour, label=name)
@@ -143,9 +143,9 @@ def plots(evaluation: Evaluation, curve: Sequence[Epoch]) -> bytes:
                 CUTOFFS, [each.low for each in scores], [each.high for each in scores], color=colour, alpha=0.15, lw=0
             )
         _frame(panel, TITLES[metric], "k", f"{TITLES[metric]}@k")
-    axes[0][0].legend(frameon=False)
-    _slices(axes[1][0], evaluation)
-    _curve(axes[1][1], curve)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    _slices(figure.add_subplot(panels[1, :3]), evaluation)
+    _curve(figure.add_subplot(panels[1, 3:]), curve)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
@@ -158,7 +158,8 @@ def _slices(axes: Axes, evaluation: Evaluation) -> None:
         estimates = [each[name] for each in slices.values()]
         mean = np.array([each.mean for each in estimates])
         error = [mean - [each.low for each in estimates], [each.high for each in estimates] - mean]
-        axes.errorbar(place + 0.15 * (number - 1), mean, error, fmt="o", color=colour, capsize=3)
+        offset = 0.1 * (number - (len(evaluation.rank) - 1) / 2)
+        axes.errorbar(place + offset, mean, error, fmt="o", color=colour, capsize=2)
     axes.set_xticks(place, [part.replace(" (", "\n(") for part in slices], fontsize=8)
     _frame(axes, "NDCG@10 by part", "turns", "NDCG@10")
 

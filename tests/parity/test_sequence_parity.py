@@ -6,17 +6,20 @@ import json
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from models.sequence import report
 from models.sequence.baselines import recommenders
-from models.sequence.dataset import concat, take
+from models.sequence.dataset import Corpus, concat, sequences_of, take
 from models.sequence.evaluate import by_scorer, evaluate, ndcg, ranks
-from models.sequence.export import TOLERANCE, agree, odd_prefixes, sequences_of, verify
-from models.sequence.train import as_scorer, read_curve, torch_rank, train
+from models.sequence.export import TOLERANCE, agree, export_graph, odd_prefixes, verify
+from models.sequence.model import SequenceModel
+from models.sequence.scoring import as_scorer, torch_rank
+from models.sequence.train import read_curve, train
 from segue.errors import BundleError, InvalidInput
-from segue.features.sequence import FEATURES
+from segue.features.sequence import FEATURES, Sequences
 from segue.inference.bundle import Bundle, write
-from segue.inference.sequence import EXCLUDE_MAX, LIMIT_MAX, Rung, SequenceScorer
+from segue.inference.sequence import EXCLUDE_MAX, GRAPH, LIMIT_MAX, Rung, SequenceScorer, open_graph
 from tests import sequence_log
 from tests.sequence_log import CONFIG, ITEMS
 
@@ -55,8 +58,6 @@ def test_torch_and_onnx_give_the_same_top_20(run, prefixes, include_seen):
 
 
 def test_scores_are_the_dot_products_of_the_whole_forward_pass(run, prefixes):
-    import torch
-
     model, vocabulary = run.trained.model, run.onnx.vocabulary
     for row, answer in enumerate(ask(run.onnx, prefixes)[::7]):
         sequence = take(prefixes, np.array([7 * row]))
@@ -173,8 +174,6 @@ def test_a_bundle_of_another_family_is_refused(run):
 def test_a_graph_of_other_weights_is_found_out(run, prefixes):
     import copy
 
-    import torch
-
     other = copy.deepcopy(run.trained.model)
     with torch.no_grad():
         other.norm.bias.add_(0.01)
@@ -194,7 +193,7 @@ def test_the_model_has_learned_and_says_so(run, tmp_path):
         run.dataset.test,
         run.onnx.vocabulary,
         by_scorer(run.onnx, include_seen=False),
-        recommenders(run.dataset.final, CONFIG),
+        recommenders(run.dataset, CONFIG),
     )
     assert evaluation.margins("popularity")["ndcg@10"].low > 0.1
     page = report.write(tmp_path, CONFIG, run.dataset, evaluation, run.trained.curve).read_text()
@@ -213,3 +212,38 @@ def test_equal_seeds_give_equal_weights(run):
     assert [epoch.loss for epoch in once.curve] != [epoch.loss for epoch in other.curve]
     for left, right in zip(once.model.parameters(), again.model.parameters(), strict=True):
         np.testing.assert_array_equal(left.detach().numpy(), right.detach().numpy())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kinds": True, "gaps": True}, {"family": "gru", "blocks": 1}, {"family": "gru", "kinds": True, "gaps": True}],
+    ids=["transformer with context", "gru", "gru with context"],
+)
+def test_every_family_answers_as_its_exported_graph(tmp_path, change):
+    config = dataclasses.replace(CONFIG, **change)
+    torch.manual_seed(7)
+    corpus = Corpus.of(sequences_of([ITEMS, ITEMS[::-1]]))
+    model = SequenceModel(config, len(corpus.vocabulary)).eval()
+    with torch.no_grad():
+        for each in model.modules():  # as initialised, all items are nearly alike
+            if isinstance(each, torch.nn.Embedding):
+                each.weight.mul_(20)
+    export_graph(model, tmp_path / GRAPH)
+    in_torch, in_onnx = (as_scorer(rank, corpus, config) for rank in (torch_rank(model), open_graph(tmp_path / GRAPH)))
+    probes = random_sequences(500)
+    verify(in_onnx, in_torch, probes)
+    left, right = ask(in_onnx, probes), ask(in_torch, probes)
+    assert np.mean([one.item.tolist() == other.item.tolist() for one, other in zip(left, right, strict=True)]) > 0.99
+    alone = [ask(in_onnx, take(probes, np.array([row])))[0] for row in range(0, 500, 25)]
+    assert all(agree(one, other) for one, other in zip(alone, left[::25], strict=True))
+
+
+def random_sequences(count):
+    """Known and unknown items, empty rows and rows longer than a window, any kind, milliseconds to years apart."""
+    rng = np.random.default_rng(12)
+    offsets = np.cumsum([0, *rng.integers(0, 3 * CONFIG.length, size=count)])
+    age_ms = np.concatenate(
+        [np.cumsum(rng.integers(1, 10 ** rng.integers(1, 11, size=size)))[::-1] for size in np.diff(offsets)]
+    )
+    item = rng.choice([*ITEMS, UNKNOWN], size=offsets[-1])
+    return Sequences(offsets, item, rng.integers(0, 256, size=offsets[-1]).astype(np.uint8), age_ms)

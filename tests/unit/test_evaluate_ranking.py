@@ -6,11 +6,12 @@ import random
 import numpy as np
 import pytest
 
-from models.sequence.baselines import AGE_DECAY, REACH, SHRINKAGE, STEP_DECAY, Markov, Popularity, recommender, top
-from models.sequence.config import Config
-from models.sequence.dataset import Cases, Corpus, Turns
-from models.sequence.evaluate import CUTOFFS, MODEL, bootstrap, evaluate, ndcg, ranks, recall
-from models.sequence.export import sequences_of
+from models.sequence.baselines import linear
+from models.sequence.baselines.linear import silence
+from models.sequence.dataset import Cases, Corpus, Turns, sequences_of
+from models.sequence.evaluate import CUTOFFS, MODEL, bootstrap, evaluate, mrr, ndcg, ranks, recall
+from models.sequence.ranking import place_of, places, recommender, top
+from models.sequence.spread import GROUPS, divergence, popularity_group, spread
 from segue.errors import InvalidInput
 from segue.inference.sequence import Vocabulary
 
@@ -20,13 +21,7 @@ IDS = np.array([-50, -7, 3, 11, 60, 90])
 
 @pytest.fixture
 def corpus():
-    index = np.concatenate([np.array(each) for each in SEQUENCES])
-    return Corpus(
-        vocabulary=Vocabulary.of(IDS),
-        offsets=np.cumsum([0, *map(len, SEQUENCES)]),
-        index=index,
-        popularity=np.bincount(index, minlength=7),
-    )
+    return Corpus.of(sequences_of([IDS[np.array(each) - 1] for each in SEQUENCES]))
 
 
 def cases_of(prefixes, targets, customers):
@@ -50,6 +45,11 @@ def test_metrics_are_the_definitions():
         np.testing.assert_allclose(ndcg(rank, k), expected)
         hits = [target in ranking[:k] for ranking, target in zip(rankings, targets, strict=True)]
         np.testing.assert_array_equal(recall(rank, k), hits)
+        reciprocal = [
+            sum(1 / (place + 1) for place, item in enumerate(ranking[:k]) if item == target)
+            for ranking, target in zip(rankings, targets, strict=True)
+        ]
+        np.testing.assert_allclose(mrr(rank, k), reciprocal)
 
 
 def test_top_is_a_stable_sort_of_what_is_allowed():
@@ -66,37 +66,29 @@ def test_top_of_a_vocabulary_smaller_than_k_is_padded():
     assert top(np.array([[9.0, 1.0, 2.0]]), np.array([[0]]), 4).tolist() == [[2, 1, 0, 0]]
 
 
-def test_markov_is_the_formula(corpus):
-    follows = {}
-    for sequence in SEQUENCES:
-        for place, item in enumerate(sequence):
-            for step, follower in enumerate(sequence[place + 1 : place + 1 + REACH]):
-                key = (item, follower)
-                follows[key] = follows.get(key, 0) + STEP_DECAY**step
-    total = {item: sum(count for (source, _), count in follows.items() if source == item) for item in range(7)}
-    share = corpus.popularity / corpus.popularity.sum()
-    windows = np.array([[0, 0, 1], [2, 6, 4], [0, 0, 0], [0, 3, 3]])
-    found = Markov.fit(corpus).scores(windows)
-    for row, window in enumerate(windows.tolist()):
-        for item in range(7):
-            votes = sum(
-                AGE_DECAY**age * follows.get((source, item), 0) / (total[source] + SHRINKAGE)
-                for age, source in enumerate(reversed(window))
-                if source
-            )
-            assert found[row, item] == pytest.approx(votes + 1e-9 * share[item])
+def test_the_place_of_an_item_is_where_top_puts_it():
+    rng = np.random.default_rng(3)
+    scores = rng.integers(0, 5, (80, 15)).astype(float)
+    barred, target = rng.integers(0, 15, (80, 4)), rng.integers(0, 15, 80)
+    lists = top(scores.copy(), barred, 14).tolist()
+    found = place_of(scores.copy(), barred, target)
+    for row, (ranking, item) in enumerate(zip(lists, target.tolist(), strict=True)):
+        assert found[row] == (ranking.index(item) + 1 if item and item in ranking else 0)
 
 
 @pytest.mark.parametrize("include_seen", [False, True])
 def test_popularity_ranks_by_count_without_what_was_seen(corpus, include_seen):
-    config = Config(include_seen=include_seen)
-    recommend = recommender(Popularity.fit(corpus), corpus, config)
+    popular = linear(silence(corpus), corpus, 1.0)
+    recommend = recommender(popular, corpus.vocabulary, include_seen=include_seen)
     prefixes = [[], [-7, 3], [999]]
     answers = recommend(sequences_of([np.array(each, np.int64) for each in prefixes]))
     for prefix, answer in zip(prefixes, answers.tolist(), strict=True):
         allowed = [index for index in range(1, 7) if include_seen or IDS[index - 1] not in prefix]
         best = sorted(allowed, key=lambda index: (-corpus.popularity[index], index))
         assert answer == [*IDS[np.array(best) - 1].tolist(), *[0] * (20 - len(best))]
+    cases = cases_of(prefixes * 7, np.repeat([*IDS.tolist(), 999], 3), range(21))
+    placed = places(popular, corpus.vocabulary, cases, include_seen=include_seen)
+    np.testing.assert_array_equal(placed, ranks(recommend, cases))
 
 
 def test_bootstrap_gives_the_mean_and_draws_whole_customers():
@@ -133,3 +125,43 @@ def test_an_evaluation_counts_new_items_as_missed_and_pairs_the_margins():
 def test_an_evaluation_without_a_case_is_refused():
     with pytest.raises(InvalidInput, match="lake"):
         evaluate(cases_of([], [], []), Vocabulary.of(IDS), lambda _: np.zeros((0, 20), np.int64), {})
+
+
+def test_a_margin_that_chance_explains_has_a_large_p_value_and_one_that_it_does_not_a_small_one():
+    rng = np.random.default_rng(5)
+    noise = rng.normal(size=(400, 1))
+    chance, real, none = bootstrap(np.hstack([noise - noise.mean() + 0.02, noise * 0.1 + 1, noise * 0]), np.arange(400))
+    assert chance.p_value > 0.3
+    assert real.p_value == pytest.approx(2 / 1001)
+    assert none.p_value == 1
+
+
+def test_spread_is_the_definitions(corpus):
+    best = np.zeros((4, 20), np.int64)
+    best[0, :3], best[1, :2], best[2, 15] = IDS[[1, 2, 0]], IDS[[1, 5]], IDS[3]
+    asked = np.array([IDS[1], IDS[4], 999, IDS[2]])
+    found = spread(best, asked, corpus)
+    share = corpus.popularity / corpus.popularity.sum()
+    assert found["coverage@10"] == 4 / 6
+    assert found["novelty@10"] == pytest.approx(-np.mean([math.log2(share[each]) for each in (2, 3, 1, 2, 6)]))
+    group = popularity_group(corpus.popularity)
+    counts = [
+        [int((group[np.array(each)] == one).sum()) for one in range(GROUPS)] for each in ([2, 3, 1, 2, 6], [2, 5, 3])
+    ]
+    assert found["popularity_divergence@10"] == pytest.approx(divergence(*map(np.array, counts)))
+
+
+def test_groups_of_popularity_hold_like_shares_of_the_turns():
+    popularity = np.array([0, *(1000 // (1 + place) for place in range(500))])
+    group = popularity_group(popularity)
+    held = np.bincount(group, popularity)
+    assert len(held) == GROUPS
+    assert held / held.sum() == pytest.approx(1 / GROUPS, abs=0.1)
+    assert (np.diff(group[1:]) >= 0).all()
+
+
+def test_divergence_is_0_for_like_1_for_disjoint_and_symmetric():
+    assert divergence(np.array([1, 2, 3]), np.array([2, 4, 6])) == pytest.approx(0)
+    assert divergence(np.array([1, 0]), np.array([0, 5])) == pytest.approx(1)
+    assert divergence(np.array([1, 3]), np.array([4, 1])) == divergence(np.array([4, 1]), np.array([1, 3]))
+    assert np.isnan(divergence(np.array([0, 0]), np.array([0, 5])))

@@ -1,17 +1,14 @@
 """The split leaks nothing, and every sequence is the one that serving would have read."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
 from models.sequence.config import Config
-from models.sequence.dataset import Corpus, draw, known_sequences, split, training_windows, turns_of
+from models.sequence.dataset import draw, known_sequences, split, turns_of
 from segue.errors import InvalidInput
 from segue.events import NO_ITEM, Events
 from segue.features.sequence import SEQUENCE_KINDS
 from segue.history import Timelines
-from segue.inference.sequence import Vocabulary
 from tests import oracle
 
 ALL = Config(validation_ratio=0.2, test_ratio=0.2, include_seen=True, max_cases_per_customer=10_000)
@@ -142,23 +139,6 @@ def test_the_draw_keeps_to_both_limits_and_does_not_depend_on_the_training_seed(
     assert np.bincount(customer[drawn]).max() == 3
     assert (np.diff(drawn) > 0).all()
     np.testing.assert_array_equal(drawn, draw(customer, Config(max_cases=30, max_cases_per_customer=3, seed=2)))
-
-
-@pytest.mark.parametrize("length", [1, 3, 4])
-def test_windows_ask_for_every_item_but_the_first_once_after_what_came_before_it(length):
-    sequences = [[1], [1, 2], [3, 1, 2, 4, 5, 1], [2, 1, 2, 1], [5, 4, 3, 2, 1]]
-    corpus = Corpus(
-        vocabulary=Vocabulary.of(np.arange(1, 6)),
-        offsets=np.cumsum([0, *map(len, sequences)]),
-        index=np.concatenate([np.array(each) for each in sequences]),
-        popularity=np.zeros(6, np.int64),
-    )
-    asked = []
-    for window in training_windows(corpus, length).tolist():
-        items = [index for index in window if index]
-        assert window == [0] * (length + 1 - len(items)) + items
-        asked += pairwise(items)
-    assert sorted(asked) == sorted(pair for each in sequences for pair in pairwise(each))
 
 
 def test_a_log_of_single_turns_is_refused():

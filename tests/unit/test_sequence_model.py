@@ -1,102 +1,101 @@
-"""The model sees no future and no padding; its losses and gradients are what the formulas say."""
+"""No family of the model sees the future or the padding; configurations are checked."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import pad
 
 from models.sequence import config as configuration
 from models.sequence.config import Config
 from models.sequence.model import Ranker, SequenceModel
-from models.sequence.train import LOSS_CHUNK, full_gradient, sampled_loss
 from segue.errors import InvalidSettings
 
-CONFIG = Config(length=6, width=16, blocks=3, heads=2)
 VOCABULARY = 30
+LENGTH = 6
+CONFIGS = {
+    "transformer": Config(length=LENGTH, width=16, blocks=3, heads=2),
+    "transformer with context": Config(length=LENGTH, width=16, blocks=1, heads=2, kinds=True, gaps=True),
+    "gru": Config(length=LENGTH, width=16, blocks=2, family="gru"),
+    "gru with kinds": Config(length=LENGTH, width=16, blocks=1, family="gru", kinds=True),
+}
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(params=CONFIGS)
+def model(request):
     torch.manual_seed(0)
-    model = SequenceModel(CONFIG, VOCABULARY).eval()
+    model = SequenceModel(CONFIGS[request.param], VOCABULARY).eval()
     with torch.no_grad():  # far from the near-zero start, where little would show
-        for weight in model.parameters():
+        for name, weight in model.named_parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
-        model.item.weight[0] = 0
+            if name in ("item.weight", "kind.weight", "gap.weight"):
+                weight[0] = 0
     return model
 
 
-def items(rows, seed=1):
-    return torch.randint(1, VOCABULARY, (rows, CONFIG.length), generator=torch.Generator().manual_seed(seed))
+def inputs(model, rows, seed=1):
+    """What the model reads, (rows, LENGTH) each, without padding."""
+    draws = torch.Generator().manual_seed(seed)
+    return [torch.randint(1, VOCABULARY, (rows, LENGTH), generator=draws) for _ in model.inputs]
 
 
 def test_later_items_do_not_change_earlier_outputs(model):
-    before = items(4)
-    after = before.clone()
-    after[:, 4:] = items(4, seed=2)[:, 4:]
-    left, right = model(before), model(after)
+    before = inputs(model, 4)
+    after = [
+        torch.cat([one[:, :4], other[:, 4:]], dim=1) for one, other in zip(before, inputs(model, 4, 2), strict=True)
+    ]
+    left, right = model(*before), model(*after)
     torch.testing.assert_close(left[:, :4], right[:, :4])
     assert not torch.allclose(left[:, 4:], right[:, 4:])
 
 
 def test_padding_does_not_change_what_the_model_says(model):
-    short = items(4)[:, :3]
-    padded = pad(short, (3, 0))
-    torch.testing.assert_close(model(short), model(padded)[:, 3:])
+    short = [each[:, :3] for each in inputs(model, 4)]
+    padded = [pad(each, (3, 0)) for each in short]
+    torch.testing.assert_close(model(*short), model(*padded)[:, 3:])
+    torch.testing.assert_close(model.last(*short), model.last(*padded))
 
 
 def test_the_newest_position_alone_is_what_the_whole_forward_pass_ends_in(model):
-    rows = items(5)
-    rows[1, :4] = 0
-    rows[2] = 0
-    torch.testing.assert_close(model.last(rows), model(rows)[:, -1])
+    rows = inputs(model, 5)
+    for each in rows:
+        each[1, :4] = 0
+        each[2] = 0
+    torch.testing.assert_close(model.last(*rows), model(*rows)[:, -1])
 
 
 def test_every_position_of_a_training_window_is_a_prefix_as_it_is_served(model):
-    rows = items(3)
-    outputs = model(rows)
-    for end in range(1, CONFIG.length + 1):
-        torch.testing.assert_close(outputs[:, end - 1], model.last(rows[:, :end]))
+    rows = inputs(model, 3)
+    outputs = model(*rows)
+    for end in range(1, LENGTH + 1):
+        torch.testing.assert_close(outputs[:, end - 1], model.last(*(each[:, :end] for each in rows)))
 
 
 def test_an_empty_sequence_gives_numbers(model):
-    assert torch.isfinite(model(torch.zeros(2, 3, dtype=torch.int64))).all()
+    nothing = [torch.zeros(2, 3, dtype=torch.int64) for _ in model.inputs]
+    assert torch.isfinite(model(*nothing)).all()
+    assert torch.isfinite(model.last(*nothing)).all()
+
+
+def test_every_input_counts(model):
+    rows = inputs(model, 3)
+    for which, name in enumerate(model.inputs):
+        changed = [each.clone() for each in rows]
+        changed[which] = 1 + changed[which] % (VOCABULARY - 1)
+        assert not torch.allclose(model.last(*rows), model.last(*changed)), name
 
 
 def test_the_ranker_orders_every_item_but_padding_and_the_excluded(model):
-    rows, exclude = items(4), torch.tensor([[3, 0], [7, 9], [0, 0], [29, 29]])
+    rows, exclude = inputs(model, 4), torch.tensor([[3, 0], [7, 9], [0, 0], [29, 29]])
     ranker = Ranker(model)
     with torch.no_grad():
-        indices, scores = ranker(rows, exclude)
-        expected = model(rows)[:, -1] @ model.item.weight.T
+        indices, scores = ranker(*rows, exclude)
+        expected = model(*rows)[:, -1] @ model.item.weight.T
     for row in range(4):
         barred = {0, *exclude[row].tolist()}
         allowed = sorted(set(range(VOCABULARY)) - barred, key=lambda item: -expected[row, item])
         assert indices[row, : len(allowed)].tolist() == allowed
         assert torch.isinf(scores[row, len(allowed) :]).all()
-
-
-def test_the_chunked_gradient_is_the_gradient_of_the_mean_cross_entropy():
-    torch.manual_seed(2)
-    count = 2 * LOSS_CHUNK + 5
-    hidden, item = torch.randn(count, 8, requires_grad=True), torch.randn(40, 8, requires_grad=True)
-    target = torch.randint(40, (count,))
-    expected = cross_entropy(hidden @ item.T, target)
-    gradients = torch.autograd.grad(expected, (hidden, item))
-    total = full_gradient(hidden, item, target)
-    assert total / count == pytest.approx(expected.item(), rel=1e-5)
-    torch.testing.assert_close((hidden.grad, item.grad), gradients)
-
-
-def test_the_sampled_loss_estimates_the_full_one():
-    torch.manual_seed(3)
-    hidden, item, target = torch.randn(64, 8), torch.randn(50, 8) * 0.3, torch.randint(1, 50, (64,))
-    item[0] = 100  # padding, never drawn
-    full = cross_entropy(hidden @ item[1:].T, target - 1, reduction="sum").item()
-    sampled = np.mean([sampled_loss(hidden, item, target, count=40).item() for _ in range(100)])
-    assert sampled == pytest.approx(full, rel=0.03)
 
 
 def test_an_unknown_key_is_named(tmp_path):
@@ -116,6 +115,9 @@ def test_an_unknown_key_is_named(tmp_path):
         ("dropout", "0.1"),
         ("learning_rate", 0),
         ("loss", "hinge"),
+        ("family", "lstm"),
+        ("positions", "first"),
+        ("gaps", 1),
         ("include_seen", 1),
         ("width", 6),
         ("seed", True),
