@@ -10,6 +10,7 @@ import multiprocessing
 import time
 
 from redis import Redis
+from rich.console import Console
 from rich.progress import track
 
 from benchmarks.command import command
@@ -41,14 +42,13 @@ def measure(options: argparse.Namespace) -> list[Comparison]:
         updater = make_updater(UpdaterSettings(redis_url=url, lake=str(HOME / "lake"), metrics_port=0))
         started, used = time.perf_counter(), time.process_time()
         held: list[float] = []
-        filler, taken = None, 0
         with Redis.from_url(url) as redis:
-            for number in track(range(PARTS), "events through the updater"):
-                filler = filler or _filling(url, options, number, part)
-                filler.join()
-                filler = _filling(url, options, number + 1, part) if number + 1 < PARTS else None
-                while taken < part * (number + 1):
-                    taken += updater.step(100)
+            for number in track(range(PARTS), "events through the updater", console=Console(stderr=True)):
+                filler = _filling(url, options, number, part)
+                # A reader that does not read for ten seconds loses its partitions.
+                while updater.step(100) or filler.is_alive():
+                    pass
+                assert not filler.exitcode, "the log was not filled"
                 held.append(held_mib())
             updater.close()
             heavy = redis.zcard(f"segue:customer_history:{options.customers:032x}")
@@ -71,7 +71,7 @@ def _filling(url: str, options: argparse.Namespace, number: int, part: int) -> m
 
 
 def _fill(url: str, part: int, customers: int, seed: int, heavy_count: int) -> None:
-    fill(url, entries(part, customers=customers, seed=seed, heavy_count=heavy_count), capacity=1_000_000)
+    fill(url, entries(part, customers=customers, seed=seed, heavy_count=heavy_count), capacity=2_000_000)
 
 
 if __name__ == "__main__":
