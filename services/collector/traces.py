@@ -50,6 +50,9 @@ def always(_: str) -> bool:
 
 EMAIL = re.compile(r"(?i)[^\s@<>()\[\],;:\"']{1,64}(?:@|%40)[^\s@<>()\[\],;:\"'?&=#/]{1,255}")
 
+IPV4 = re.compile(r"(?a)(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
+IPV6 = re.compile(r"(?ai)(?<![\w:.])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f:.]{0,19}")
+
 FOUR_DIGITS = re.compile(r"(?a)\d[ ().\-/]{0,2}\d[ ().\-/]{0,2}\d[ ().\-/]{0,2}\d")
 
 GROUPS: tuple[tuple[Check, tuple[tuple[re.Pattern, Check], ...]], ...] = (
@@ -65,12 +68,12 @@ GROUPS: tuple[tuple[Check, tuple[tuple[re.Pattern, Check], ...]], ...] = (
     (lambda text: "=" in text, ((re.compile(r"(?:(?<=[\w/])|^)[?#&][^\s?#=]*=\S*"), always),)),
     (
         lambda text: text.count(":") > 1,
-        ((re.compile(r"(?ai)(?<![\w:.])(?:[0-9a-f]{0,4}:){2,7}[0-9a-f:.]{0,19}"), network),),
+        ((IPV6, network),),
     ),
     (
         lambda text: FOUR_DIGITS.search(text) is not None,
         (
-            (re.compile(r"(?a)(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"), network),
+            (IPV4, network),
             (re.compile(r"(?ai)\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?\b"), iban),
             (re.compile(r"(?a)(?<!\d)[2-6](?:[ -]?\d){13,18}(?!\d)"), luhn),
             # Phones: international; with a trunk zero; in the North American shape.
@@ -120,11 +123,15 @@ def without_ids(text: str, ids: Own) -> str:
 
 
 def tells(text: str, ids: Own) -> bool:
-    """Whether `text`, an item or the name of an event, holds an e-mail address or one of `ids`.
+    """Whether `text`, an item or the name of an event, holds an e-mail or network address or one of `ids`.
 
     Items are often numbered as customers are, so numbers are no trace here.
     """
     if EMAIL.search(text):
+        return True
+    if (text.count(".") > 2 or text.count(":") > 1) and any(
+        network(match[0]) for pattern in (IPV4, IPV6) for match in pattern.finditer(text)
+    ):
         return True
     words = folded(text)
     return any(

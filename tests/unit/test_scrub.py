@@ -152,6 +152,7 @@ def planted(draw):
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=200)
 @given(planted())
 @example(({"type": "track", "userId": "ZZZZZZ", "event": "zz zzzz", "properties": {}}, ["ZZZZZZ"]))
+@example(({"type": "track", "userId": "ZZZZZZ", "event": "x", "properties": {"product_id": "by ::1> x"}}, ["::1"]))
 def test_nothing_planted_gets_past(case):
     message, secrets = case
     segment = Segment(RING, Scrubber(Privacy(), RING), Consent(category="Analytics"), "EUR")
