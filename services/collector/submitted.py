@@ -1,13 +1,13 @@
 """Events as backends submit them over gRPC, to facts."""
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from segue.events import PSEUDONYM
 from segue.rpc import convert
 from segue.v1 import collector_pb2 as pb
 from segue.v1.log_pb2 import LogEntry
@@ -19,8 +19,6 @@ from services.collector.identity import Identity
 from services.collector.keys import KeyRing
 from services.collector.refusal import EventTooLarge, Refused
 from services.collector.scrub import DEPTH_MAX, Scrubber
-
-PSEUDONYM = re.compile("[0-9a-f]{32}")
 
 WHOLE_LIMIT = 2.0**53
 """Below it a Struct's number without a fraction is written without one."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segue.adapters import embedded
 from segue.errors import SegueError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _plan_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _store_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     command = commands.add_parser("store", help="run the embedded online store until interrupted")
-    command.add_argument("--port", type=int, default=6399, help="port on loopback")
+    command.add_argument("--port", type=int, default=embedded.PORT, help="port on loopback")
     command.set_defaults(run=_store)
 
 
@@ -107,8 +108,8 @@ def _maintain_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def _store_options(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int | None]) -> None:
-    embedded = "127.0.0.1:6399"
-    command.add_argument("--redis", default=os.environ.get("SEGUE_REDIS", embedded), help="host:port of the store")
+    here = f"127.0.0.1:{embedded.PORT}"
+    command.add_argument("--redis", default=os.environ.get("SEGUE_REDIS", here), help="host:port of the store")
     command.add_argument("--kafka", metavar="HOST:PORT", help="the event log is there, and not in the store")
     command.add_argument("--kafka-topic", default="segue-events", help="its topic (default: %(default)s)")
     command.add_argument("--kafka-options", metavar="FILE", default="", help="lines name=value for librdkafka")
@@ -164,8 +165,6 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _store(options: argparse.Namespace) -> None:
-    from segue.adapters import embedded
-
     directory = options.home / "valkey"
     directory.mkdir(parents=True, exist_ok=True)
     command = embedded.command(directory, options.port)

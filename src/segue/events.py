@@ -7,6 +7,7 @@ exact on every engine.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, unique
@@ -19,6 +20,10 @@ from segue.errors import InvalidEvents
 
 NO_ITEM = 0
 """The `item` of an event that concerns no item (a search, a checkout)."""
+
+
+PSEUDONYM = re.compile("[0-9a-f]{32}")
+"""The form of a customer's pseudonym, as `pseudonym` makes them."""
 
 
 @unique

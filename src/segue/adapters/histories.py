@@ -205,7 +205,7 @@ class HistoryStore:
         for (origin, customer), behind in passed.items():
             if (barrier_ms := now.get(customer, UNBARRED)) > behind:
                 late = len(_later_than(barrier_ms, records[origin]))
-                if stopped := _members(records[origin][: len(records[origin]) - late]):
+                if stopped := members(records[origin][: len(records[origin]) - late]):
                     self._take_back(customer, stopped)
 
     def _copy(self, sources: Iterable[str]) -> None:
@@ -263,7 +263,8 @@ def _packed(histories: Histories) -> list[bytes]:
     return [packed[start:stop] for start, stop in itertools.pairwise(ends)]
 
 
-def _members(packed: bytes) -> list[bytes]:
+def members(packed: bytes) -> list[bytes]:
+    """The sorted set members of records packed end to end."""
     return [packed[start : start + RECORD.itemsize] for start in range(0, len(packed), RECORD.itemsize)]
 
 

@@ -3,7 +3,6 @@
 Every entry ends in exactly one place: an event, a link, a barrier, an erasure, or poison with the reason.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,8 +15,9 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from segue.adapters.event_log import Entry
+from segue.adapters.lake_rows import UTC_TIMESTAMP
 from segue.customers import Barrier, Link
-from segue.events import KIND_BY_LABEL, NO_ITEM, Events, item_id
+from segue.events import KIND_BY_LABEL, NO_ITEM, PSEUDONYM, Events, item_id
 from segue.v1.log_pb2 import LogEntry, LoggedEvent
 
 MALFORMED = "MALFORMED"
@@ -35,8 +35,6 @@ TIME_END_MS = 253_402_300_800_000
 """The year 10000, the end of what tables of dates can hold."""
 
 KIND_CODES = {label: int(kind) for label, kind in KIND_BY_LABEL.items()}
-PSEUDONYM = re.compile(r"[0-9a-f]{32}", re.ASCII)
-UTC_TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segue.adapters.counted_events import CountedEvents
-from segue.adapters.histories import HistoryStore
+from segue.adapters.histories import HistoryStore, members
 from segue.adapters.history_features import MAX_EVENTS
 from segue.adapters.lake import Lake
 from segue.errors import InvalidInput, Violation
@@ -100,8 +100,8 @@ def verify(
         settle_seconds: those that differ are looked at once more after this time: what a reader of the event log has
             merged gets to the lake a few seconds later.
     """
-    known = CountedEvents(lake).customers()
-    known = sorted({*known, *lake.barriers()})
+    counted = CountedEvents(lake)
+    known = sorted({*counted.customers(), *counted.barriers})
     drawn = np.random.default_rng(seed).permutation(len(known))[:sample]
     chosen = [known[index] for index in np.sort(drawn)]
     found = _differences(lake, histories, chosen)
@@ -118,8 +118,8 @@ def _differences(lake: Lake, histories: HistoryStore, customers: Sequence[str]) 
     online = histories.read(customers)
     found = []
     for position, customer in enumerate(customers):
-        there = set(_records(online, position))
-        wanted = set(_records(expected, position))
+        there = set(members(online.records(position).tobytes()))
+        wanted = set(members(expected.records(position).tobytes()))
         if there != wanted:
             extra = there - wanted
             newer = all(_time_ms(record) > flushed_ms for record in extra)
@@ -135,11 +135,6 @@ def counted_histories(lake: Lake, customers: Sequence[str]) -> Histories:
     position = {name: index for index, name in enumerate(customers)}
     row = np.array([position[name] for name in events.customers], np.int64)[events.customer]
     return collect(row, len(customers), record_columns(events))
-
-
-def _records(histories: Histories, position: int) -> list[bytes]:
-    packed = histories.records(position).tobytes()
-    return [packed[start : start + RECORD.itemsize] for start in range(0, len(packed), RECORD.itemsize)]
 
 
 def _time_ms(record: bytes) -> int:
