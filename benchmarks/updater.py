@@ -27,6 +27,7 @@ from benchmarks.home import HOME, open_store, private_home
 from benchmarks.log_filling import KINDS, entries, fill
 from benchmarks.table import Comparison
 from benchmarks.timing import Contender, Turn, take_turns
+from services.updater.__main__ import event_log
 from services.updater.__main__ import updater as make_updater
 from services.updater.settings import UpdaterSettings
 from services.updater.updater import Updater
@@ -55,7 +56,8 @@ def measure(options: argparse.Namespace) -> list[Comparison]:
         url = f"redis://127.0.0.1:{port}/0"
         total = options.events * (options.turns + 1)
         fill(url, entries(total, customers=options.customers, seed=options.seed), capacity=2 * total)
-        updater = make_updater(UpdaterSettings(redis_url=url, lake=str(HOME / "lake"), metrics_port=0))
+        settings = UpdaterSettings(redis_url=url, lake=str(HOME / "lake"), metrics_port=0)
+        updater = make_updater(settings, *event_log(settings))
         stock = stock_store(f"127.0.0.1:{port},db=1")
         rng = np.random.default_rng(options.seed)
         taking = Taking(updater, url)

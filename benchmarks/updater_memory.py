@@ -19,6 +19,7 @@ from benchmarks.log_filling import entries, fill
 from benchmarks.memory import held_mib, peak_mib
 from benchmarks.table import Comparison
 from benchmarks.timing import Timing
+from services.updater.__main__ import event_log
 from services.updater.__main__ import updater as make_updater
 from services.updater.settings import UpdaterSettings
 
@@ -39,7 +40,8 @@ def measure(options: argparse.Namespace) -> list[Comparison]:
         port = open_store(processes)
         url = f"redis://127.0.0.1:{port}/0"
         part = options.events // PARTS
-        updater = make_updater(UpdaterSettings(redis_url=url, lake=str(HOME / "lake"), metrics_port=0))
+        settings = UpdaterSettings(redis_url=url, lake=str(HOME / "lake"), metrics_port=0)
+        updater = make_updater(settings, *event_log(settings))
         started, used = time.perf_counter(), time.process_time()
         held: list[float] = []
         with Redis.from_url(url) as redis:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from segue.errors import SegueError
+from segue.errors import LogUnavailable, SegueError
 from segue.rpc.settings import describe, read
 from services.updater.settings import UpdaterSettings
 
@@ -45,14 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: stop.set())
     try:
-        run(updater(read(UpdaterSettings, os.environ)), stop)
+        settings = read(UpdaterSettings, os.environ)
+        reader, keeper = event_log(settings)
+        if await_log(reader, stop):
+            run(updater(settings, reader, keeper), stop)
     except (SegueError, OSError) as error:
         print(f"services.updater: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def updater(settings: UpdaterSettings) -> "Updater":
+def updater(settings: UpdaterSettings, reader: "LogReader", keeper: "LogKeeper") -> "Updater":
     """The updater that `settings` describe; its metrics are served from now on."""
     from prometheus_client import REGISTRY, start_http_server
 
@@ -66,7 +69,6 @@ def updater(settings: UpdaterSettings) -> "Updater":
     from services.updater.updater import Pace, Stores, Updater
 
     redis = connect(settings)
-    reader, keeper = event_log(settings)
     stores = Stores(
         HistoryStore(redis, settings.key_prefix, customers_per_call=settings.customers_per_call),
         Lake(settings.lake),
@@ -121,6 +123,19 @@ def backlog(keeper: "LogKeeper") -> float:
         return float("nan")
 
 
+def await_log(reader: "LogReader", stop: threading.Event) -> bool:
+    """Wait until the log answers, and its topic is there; False if `stop` came first."""
+    wait_seconds = 0.0
+    while not stop.wait(wait_seconds):
+        try:
+            log.info("reading log %s", reader.log_id)
+        except LogUnavailable as error:
+            wait_seconds = longer(wait_seconds, error)
+        else:
+            return True
+    return False
+
+
 def run(updater: "Updater", stop: threading.Event) -> None:
     """Step until `stop`, then flush and leave; what is unavailable is waited for, longer and longer."""
     from services.updater.updater import UNAVAILABLE
@@ -134,11 +149,17 @@ def run(updater: "Updater", stop: threading.Event) -> None:
         try:
             updater.step(READ_MS)
         except UNAVAILABLE as error:
-            wait_seconds = min(max(2 * wait_seconds, RETRY_FIRST_SECONDS), RETRY_LAST_SECONDS)
-            log.warning("trying again in %.1f s: %s", wait_seconds, error)
+            wait_seconds = longer(wait_seconds, error)
         else:
             wait_seconds = RETRY_FIRST_SECONDS if updater.full else 0.0
     updater.close()
+
+
+def longer(wait_seconds: float, error: Exception) -> float:
+    """How long to wait after having waited `wait_seconds`; says why."""
+    wait_seconds = min(max(2 * wait_seconds, RETRY_FIRST_SECONDS), RETRY_LAST_SECONDS)
+    log.warning("trying again in %.1f s: %s", wait_seconds, error)
+    return wait_seconds
 
 
 if __name__ == "__main__":

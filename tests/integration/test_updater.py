@@ -451,3 +451,24 @@ def test_settings_that_do_not_allow_a_start_are_told_in_a_line():
     result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.strip() == "services.updater: SEGUE_UPDATER_LOG: must be one of redis, kafka"
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        {"SEGUE_UPDATER_REDIS_URL": "redis://127.0.0.1:1"},
+        {"SEGUE_UPDATER_LOG": "kafka", "SEGUE_UPDATER_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"},
+    ],
+    ids=["redis", "kafka"],
+)
+def test_a_log_that_is_not_there_yet_is_waited_for(log, tmp_path):
+    environment = os.environ | {"SEGUE_UPDATER_LAKE": str(tmp_path), "SEGUE_UPDATER_METRICS_PORT": "0"} | log
+    command = [sys.executable, "-m", "services.updater"]
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert any("trying again" in line for line in process.stderr)
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
