@@ -37,6 +37,7 @@ from segue.adapters import plan_files
 from segue.adapters.model_store import ModelStore
 from segue.adapters.plan_reader import PlanReader
 from segue.inference.propensity import PropensityScorer
+from segue.inference.related import Related
 from segue.inference.sequence import SequenceScorer
 from segue.rpc.channel import connect
 from segue.rpc.convert import to_timestamp
@@ -148,7 +149,7 @@ async def check(ports: Mapping[str, int], store_port: int, customers: Sequence[s
             {OUTCOME: Model(PropensityScorer.load(propensity), propensity.version)},
         )
         items = RecommendationAnswering(
-            PlanReader(plan_files.agreed(sequence, plans), redis), SequenceScorer.load(sequence)
+            PlanReader(plan_files.agreed(sequence, plans), redis), SequenceScorer.load(sequence), Related.load(sequence)
         )
         for customer in customers:
             score = await asker("propensity", propensities, as_of_ms)(customer)

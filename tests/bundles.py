@@ -57,19 +57,16 @@ def next_item(directory: Path, plan: Plan):
     """A bundle of an untrained sequence model over SKUS; returns the same model in PyTorch, as a scorer."""
     import torch
 
+    from models.sequence.blend import strongest
     from models.sequence.config import Config
     from models.sequence.export import export_graph
     from models.sequence.model import SequenceModel
-    from models.sequence.train import torch_rank
-    from segue.inference.sequence import (
-        EXTERNAL_IDS,
-        FAMILY,
-        GRAPH,
-        ITEMS,
-        POPULARITY,
-        SequenceScorer,
-        Vocabulary,
-    )
+    from models.sequence.scoring import torch_rank
+    from segue.inference.content import CONTENT, ContentMap
+    from segue.inference.followers import Followers, Mixture
+    from segue.inference.related import SIMILAR
+    from segue.inference.sequence import EXTERNAL_IDS, FAMILY, GRAPH, ITEMS, POPULARITY, SequenceScorer
+    from segue.inference.windows import Vocabulary
 
     torch.manual_seed(4)
     torch.set_num_threads(1)
@@ -87,17 +84,29 @@ def next_item(directory: Path, plan: Plan):
     np.save(directory / ITEMS, vocabulary.item)
     np.save(directory / POPULARITY, popularity)
     (directory / EXTERNAL_IDS).write_text(json.dumps(external_id))
+    counts = np.random.default_rng(4).random((len(vocabulary), len(vocabulary)))
+    counts[:, 0] = counts[0] = 0
+    followers = Followers(strongest(counts, 5), Mixture(0.7, 0.1, (0.5, 1.0, 2.0, 0.5, 0.5)))
+    followers.save(directory)
+    # Of the relations it holds one only.
+    strongest(counts.T, 5).save(directory / SIMILAR)
+    # An item of which nothing is known is like the first one, but better.
+    nothing = np.zeros((0, config.width), np.float32)
+    base = 1.5 * model.item.weight[1].detach().numpy()
+    ContentMap(np.zeros(0, np.int64), nothing, base).save(directory / CONTENT)
     columns = [feature.name for feature in sequence.FEATURES]
     dtypes = [feature.dtype for feature in sequence.FEATURES]
     manifest = replace(MANIFEST, family=FAMILY, name="next_item", columns=columns, dtypes=dtypes)
-    _completed(directory, plan, replace(manifest, config={"length": config.length}))
+    _completed(directory, plan, replace(manifest, config={"length": config.length, "width": config.width}))
     return SequenceScorer(
         rank=torch_rank(model),
         vocabulary=vocabulary,
         external_id=external_id,
         popularity=popularity,
         length=config.length,
+        width=config.width,
         version="in PyTorch",
+        followers=followers,
     )
 
 

@@ -12,12 +12,14 @@ from models.sequence.config import Config
 from models.sequence.dataset import Dataset, split
 from models.sequence.evaluate import by_scorer, evaluate
 from models.sequence.export import FEATURE_SERVICE, export, export_graph
+from models.sequence.parts import Parts
 from models.sequence.scoring import as_scorer, torch_rank
 from models.sequence.train import Trained, fit
 from segue.catalogue import Catalogue
 from segue.events import Events, Kind, item_id
 from segue.features.sequence import FEATURES
 from segue.inference.bundle import Bundle
+from segue.inference.followers import Followers
 from segue.inference.plan import Column, Plan
 from segue.inference.sequence import GRAPH, SequenceScorer
 
@@ -34,6 +36,7 @@ PLAN = Plan(FEATURE_SERVICE, "test", tuple(Column(each.name, each.dtype, "histor
 class Run:
     dataset: Dataset
     trained: Trained
+    followers: Followers
     bundle: Bundle
     torch: SequenceScorer
     onnx: SequenceScorer
@@ -65,7 +68,11 @@ def run(directory: Path, config: Config = CONFIG) -> Run:
     torch.set_num_threads(1)
     dataset = split(events(), config)
     trained = fit(dataset, config)
-    in_torch = as_scorer(torch_rank(trained.model), dataset.final, config)
+    named = np.array([f"sku-{number}" for number in range(len(ITEMS))], object)
+    nothing = np.full(len(ITEMS), "", object)
+    catalogue = Catalogue(ITEMS, named, nothing, np.zeros(len(ITEMS), np.int64))
+    parts = Parts.learn(events(), dataset, trained, catalogue, config)
+    in_torch = as_scorer(torch_rank(trained.model), dataset.final, config, parts.followers)
     evaluation = evaluate(
         dataset.test,
         dataset.final.vocabulary,
@@ -73,13 +80,12 @@ def run(directory: Path, config: Config = CONFIG) -> Run:
         recommenders(dataset, config),
     )
     export_graph(trained.model, directory / GRAPH)
-    named = np.array([f"sku-{number}" for number in range(len(ITEMS))], object)
-    catalogue = Catalogue(ITEMS, named, np.full(len(ITEMS), "", object), np.zeros(len(ITEMS), np.int64))
     export(
         directory,
         config,
         dataset,
         trained,
+        parts,
         evaluation,
         plan=PLAN,
         catalogue=catalogue,
@@ -89,4 +95,4 @@ def run(directory: Path, config: Config = CONFIG) -> Run:
     )
     bundle = Bundle.read(directory, "next_item:test")
     assert json.loads((directory / "manifest.json").read_text())["metrics"]
-    return Run(dataset, trained, bundle, in_torch, SequenceScorer.load(bundle))
+    return Run(dataset, trained, parts.followers, bundle, in_torch, SequenceScorer.load(bundle))

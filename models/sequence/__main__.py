@@ -28,14 +28,18 @@ def train(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from models.sequence import baselines, config, dataset, evaluate, export, report
+    from models.sequence.ladder import Live
+    from models.sequence.parts import Parts
     from models.sequence.scoring import as_scorer, torch_rank
     from models.sequence.train import fit
+    from models.sequence.trends import Following
     from segue.adapters import plan_files
     from segue.adapters.counted_events import CountedEvents
     from segue.adapters.lake import Lake
     from segue.adapters.model_store import ModelStore
     from segue.adapters.provenance import git_sha
-    from segue.inference.sequence import GRAPH, open_graph
+    from segue.inference.graph import open_graph
+    from segue.inference.sequence import GRAPH
 
     console = Console()
     torch.set_num_threads(args.threads)
@@ -43,19 +47,25 @@ def train(args: argparse.Namespace) -> None:
     plan = plan_files.published(args.plans, export.FEATURE_SERVICE)
     lake = Lake(args.lake)
     with console.status("reading events and splitting them by time"):
-        data = dataset.split(CountedEvents(lake).read(), settings)
+        events = CountedEvents(lake).read()
+        data, first_seen = dataset.split(events, settings), report.FirstSeen.of(events)
     trained = fit(data, settings, console=console, checkpoint=args.checkpoint)
+    with console.status("learning what goes with the encoder"):
+        parts = Parts.learn(events, data, trained, lake.catalogue(), settings)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         with console.status("exporting to ONNX and comparing the answers"):
             export.export_graph(trained.model, directory / GRAPH)
-            scorer = as_scorer(open_graph(directory / GRAPH), data.final, settings)
-            export.verify(scorer, as_scorer(torch_rank(trained.model), data.final, settings), data.test.prefixes)
+            scorer, in_torch = (
+                as_scorer(rank, data.final, settings, parts.followers)
+                for rank in (open_graph(directory / GRAPH), torch_rank(trained.model))
+            )
+            export.verify(scorer, in_torch, data.test.prefixes)
         with console.status("evaluating on the held-out future"):
             evaluation = evaluate.evaluate(
                 data.test,
                 data.final.vocabulary,
-                evaluate.by_scorer(scorer, include_seen=settings.include_seen),
+                Following(scorer, Live.of(events), data.test, settings.include_seen),
                 baselines.recommenders(data, settings),
             )
         export.export(
@@ -63,6 +73,7 @@ def train(args: argparse.Namespace) -> None:
             settings,
             data,
             trained,
+            parts,
             evaluation,
             plan=plan,
             catalogue=lake.catalogue(),
@@ -71,7 +82,11 @@ def train(args: argparse.Namespace) -> None:
             created_ms=time.time_ns() // 1_000_000,
         )
         tag = ModelStore(args.store).save(directory, settings.name)
-    page = report.write(args.report_dir, settings, data, evaluation, trained.curve)
+    with console.status("writing the report"):
+        embedding = trained.model.item.weight.detach().numpy()
+        items = report.Items(scorer.vocabulary, lake.catalogue(), first_seen, embedding)
+        subject = report.Subject(scorer, items)
+        page = report.write(args.report_dir, settings, data, evaluation, trained.curve, subject)
     console.print(report.table(evaluation, f"{tag}: the held-out future"))
     console.print(report.headline(evaluation), highlight=False)
     console.print(f"bundle {tag} in {args.store}; report {page}", highlight=False)
@@ -82,11 +97,14 @@ def evaluate(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from models.sequence import baselines, config, dataset, evaluate, report
+    from models.sequence.ladder import Live
+    from models.sequence.served import Served
     from models.sequence.train import read_curve
+    from models.sequence.trends import Following
     from segue.adapters.counted_events import CountedEvents
     from segue.adapters.lake import Lake
     from segue.adapters.model_store import ModelStore
-    from segue.inference.sequence import SequenceScorer
+    from segue.inference.sequence import GRAPH, SequenceScorer
 
     console = Console()
     bundle = ModelStore(args.store).get(args.bundle)
@@ -95,14 +113,22 @@ def evaluate(args: argparse.Namespace) -> None:
     validation_ms, test_ms = given.pop("cuts_ms")
     settings = config.resolve(given)
     with console.status("reading events and evaluating on the held-out future"):
-        data = dataset.split(CountedEvents(Lake(args.lake)).read(), settings, (validation_ms, test_ms))
+        lake = Lake(args.lake)
+        events = CountedEvents(lake).read()
+        data, first_seen = dataset.split(events, settings, (validation_ms, test_ms)), report.FirstSeen.of(events)
         evaluation = evaluate.evaluate(
             data.test,
             scorer.vocabulary,
-            evaluate.by_scorer(scorer, include_seen=settings.include_seen),
+            Following(scorer, Live.of(events), data.test, settings.include_seen)
+            if args.service is None
+            else Served.of(args.service, scorer, include_seen=settings.include_seen),
             baselines.recommenders(data, settings),
         )
-    page = report.write(args.report_dir, settings, data, evaluation, read_curve(bundle))
+    with console.status("writing the report"):
+        embedding = report.exported_embedding(bundle.file(GRAPH), scorer.vocabulary)
+        items = report.Items(scorer.vocabulary, lake.catalogue(), first_seen, embedding)
+        subject = report.Subject(scorer, items)
+        page = report.write(args.report_dir, settings, data, evaluation, read_curve(bundle), subject)
     console.print(report.table(evaluation, f"{bundle.version}: the held-out future"))
     console.print(report.headline(evaluation), highlight=False)
     console.print(f"report {page}", highlight=False)
@@ -130,6 +156,17 @@ def benchmark(args: argparse.Namespace) -> None:
     page = scoreboard.write(args.report_dir, measured)
     console.print(scoreboard.table(measured))
     console.print(f"scoreboard {page}", highlight=False)
+
+
+def embed(args: argparse.Namespace) -> None:
+    """Write the embedding of each customer and time of a list, without saying whose it is."""
+    from models.sequence import embed as embedding
+    from segue.adapters.lake import Lake
+    from segue.adapters.model_store import ModelStore
+
+    bundle = ModelStore(args.store).get(args.bundle)
+    made = embedding.embed(args.labels, args.out, lake=Lake(args.lake), bundle=bundle, ttl_days=args.ttl_days)
+    print(f"{args.out}: {embedding.summary(made)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,8 +205,27 @@ def _parser() -> argparse.ArgumentParser:
         help="others are compared with the first",
         metavar="NAME",
     )
+    commands.choices["evaluate"].add_argument(
+        "--service", help="host:port of a running recommendation service to ask instead of the bundle's own files"
+    )
     commands.choices["evaluate"].add_argument("--bundle", default="next_item", help="name or tag in the model store")
+    _embed_command(commands)
     return parser
+
+
+def _embed_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "embed", help=embed.__doc__, description=embed.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    command.set_defaults(run=embed)
+    command.add_argument(
+        "--labels", type=Path, required=True, help="Parquet with the columns customer and event_timestamp"
+    )
+    command.add_argument("--out", type=Path, required=True, help="Parquet file to write")
+    command.add_argument("--bundle", default="next_item", help="name or tag in the model store")
+    command.add_argument("--ttl-days", type=int, default=7, help="how long after its time an embedding may be used")
+    command.add_argument("--lake", default=".segue/lake", help="directory or URL of the event lake")
+    command.add_argument("--store", type=Path, default=Path(".segue/bentoml"), help="home of the model store")
 
 
 if __name__ == "__main__":

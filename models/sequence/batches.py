@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.sequence.config import Config
 from models.sequence.dataset import Corpus
-from segue.inference.sequence import Windows
+from segue.inference.windows import Windows
 
 
 @dataclass(frozen=True, eq=False)

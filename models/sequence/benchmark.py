@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from models.sequence import baselines
-from models.sequence.blend import Blend
+from models.sequence import baselines, blend
+from models.sequence.baselines import Fitted
+from models.sequence.blend import Blend, strongest
 from models.sequence.config import CHOICES
 from models.sequence.evaluate import Evaluation, judge
 from models.sequence.protocols import Posed
@@ -17,6 +18,7 @@ from models.sequence.ranking import ItemScorer, recommender
 from models.sequence.scoring import Deep
 from models.sequence.train import fit
 from segue.errors import InvalidInput
+from segue.inference.followers import Followers
 
 COUNTED = "markov"
 BLENDED = f"+{COUNTED}"
@@ -49,6 +51,7 @@ class Benchmark:
     contenders: dict[str, Contender] = field(default_factory=dict)
     ask_seconds: dict[str, float] = field(default_factory=dict)
     """Processor time of ranking all test cases."""
+    _fitted: dict[str, Fitted] = field(default_factory=dict)
 
     def check(self, names: Sequence[str]) -> None:
         """Refuse what cannot be run before anything is.
@@ -94,6 +97,7 @@ class Benchmark:
     def _counted(self, name: str) -> Contender:
         began = time.process_time()
         fitted = baselines.fit(name, self.posed.split, include_seen=self.posed.config.include_seen)
+        self._fitted[name] = fitted
         chosen = {**fitted.parameters, "age_decay": fitted.scorer.age_decay}
         return Contender(fitted.choosing, fitted.scorer, chosen, time.process_time() - began)
 
@@ -110,16 +114,23 @@ class Benchmark:
         return Contender(Deep(trained.choosing), Deep(trained.model), chosen, trained.processor_seconds)
 
     def _blended(self, name: str) -> Contender:
-        deep, counted = self.contender(name.removesuffix(BLENDED)), self.contender(COUNTED)
+        encoder, counted = self.contender(name.removesuffix(BLENDED)), self.contender(COUNTED)
         began = time.process_time()
         split = self.posed.split
-        blend = Blend.choose(
-            deep.choosing,
-            counted.choosing,
+        fitted = self._fitted[COUNTED]
+        mixture = blend.choose(
+            encoder.choosing,
+            fitted.choosing,
             split.choosing.vocabulary,
             split.validation,
             include_seen=self.posed.config.include_seen,
         )
-        final = replace(blend, deep=deep.scorer, counted=counted.scorer)
-        spent = deep.fit_seconds + counted.fit_seconds + time.process_time() - began
-        return Contender(blend, final, {"weight": blend.weight, "smoothing": blend.smoothing}, spent)
+        choosing, scorer = (
+            Blend(encoding, Followers(strongest(table), mixture))
+            for encoding, table in (
+                (encoder.choosing, fitted.choosing.table),
+                (encoder.scorer, fitted.scorer.table),
+            )
+        )
+        spent = encoder.fit_seconds + counted.fit_seconds + time.process_time() - began
+        return Contender(choosing, scorer, asdict(mixture), spent)

@@ -16,7 +16,7 @@ from segue.errors import InvalidInput
 from segue.events import NO_ITEM, Events
 from segue.features.sequence import SEQUENCE_KINDS, Sequences, item_sequences
 from segue.history import HISTORY_LIMIT, Histories, Timelines, gather, record_columns, resolve
-from segue.inference.sequence import Vocabulary, gap_buckets
+from segue.inference.windows import Vocabulary, gap_buckets
 
 CASES_SEED = 0
 """Draws which turns are asked for: not the training seed, so that runs with other seeds answer the same questions."""

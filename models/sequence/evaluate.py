@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from models.sequence.dataset import Cases
 from segue.errors import InvalidInput
 from segue.features.sequence import Sequences
-from segue.inference.sequence import SequenceScorer, Vocabulary
+from segue.inference.sequence import SequenceScorer
+from segue.inference.windows import Vocabulary
 
 CUTOFFS = (1, 5, 10, 20)
 LENGTHS = {
@@ -149,10 +150,18 @@ class Evaluation:
         return self._margins[pair]
 
     def slices(self) -> dict[str, dict[str, Estimate]]:
-        """NDCG@10 of every recommender on parts of the cases, as `{part: {recommender: ...}}`; empty parts left out."""
+        """NDCG@10 where the item was known, and by the length of the prefix, as `by_part` gives it."""
         length = np.diff(self.cases.prefixes.offsets)
         parts = {"known item": self.is_known}
-        parts |= {f"prefix {name}": (low <= length) & (length <= high) for name, (low, high) in LENGTHS.items()}
+        return self.by_part(
+            parts | {f"prefix {name}": (low <= length) & (length <= high) for name, (low, high) in LENGTHS.items()}
+        )
+
+    def by_part(self, parts: Mapping[str, NDArray[np.bool_]]) -> dict[str, dict[str, Estimate]]:
+        """NDCG@10 of every recommender on parts of the cases, masks of shape (n,), as `{part: {recommender: ...}}`.
+
+        The parts' names come back with their sizes; empty parts are left out.
+        """
         values = np.stack([ndcg(rank, 10) for rank in self.rank.values()], axis=1)
         customer = self.cases.turns.customer
         return {

@@ -15,6 +15,7 @@ from models.sequence.config import Config
 from models.sequence.dataset import Dataset, concat, sequences_of, take
 from models.sequence.evaluate import Evaluation
 from models.sequence.model import Ranker, SequenceModel
+from models.sequence.parts import Parts
 from models.sequence.train import CURVE, Trained
 from segue.adapters.plan_files import PLAN_FILE
 from segue.catalogue import Catalogue
@@ -22,17 +23,10 @@ from segue.errors import BundleError
 from segue.features.sequence import FEATURES, Sequences
 from segue.inference import bundle
 from segue.inference.bundle import Manifest
+from segue.inference.graph import BESIDE, EMBEDDING, INDICES, SCORES
 from segue.inference.plan import Plan
-from segue.inference.sequence import (
-    EXTERNAL_IDS,
-    FAMILY,
-    ITEMS,
-    LIMIT_MAX,
-    POPULARITY,
-    Recommendation,
-    SequenceScorer,
-    Vocabulary,
-)
+from segue.inference.sequence import EXTERNAL_IDS, FAMILY, ITEMS, LIMIT_MAX, POPULARITY, Recommendation, SequenceScorer
+from segue.inference.windows import Vocabulary
 
 CARD = "card.md"
 
@@ -48,21 +42,39 @@ TOLERANCE = 1e-4
 def export_graph(model: SequenceModel, path: Path) -> None:
     """Write the ranker around `model` as an ONNX file.
 
-    Inputs are those that `Windows` holds and the model reads, `items` at least, each (batch, length), and `exclude`
-    (batch, excluded), vocabulary indices, 0 for padding: all int64. Outputs are `indices` int64 and `scores` float32,
-    each (batch, k). Every size but k is dynamic; length is at most the model's.
+    Inputs are those that `Windows` holds and the model reads, `items` at least, each (batch, length) int64, then those
+    of a `Question` in the order of BESIDE. Outputs are `indices` int64 and `scores` float32, each (batch, k), and
+    `customer_embedding` float32 (batch, width), the vector that was scored. Every size but k and width is dynamic;
+    length is at most the model's.
     """
-    batch, excluded = torch.export.Dim("batch"), torch.export.Dim("excluded")
-    length = torch.export.Dim("length", min=1, max=model.length)
-    inputs = [torch.ones(3, 2, dtype=torch.int64) for _ in model.inputs]
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", min=1, max=model.length)
+    excluded, raised, fresh = (torch.export.Dim(name) for name in ("excluded", "raised", "fresh"))
+    windows = [torch.ones(3, 2, dtype=torch.int64) for _ in model.inputs]
+    rest = (
+        torch.zeros(3, 4, dtype=torch.int64),
+        torch.zeros(3, 5, dtype=torch.int64),
+        torch.zeros(3, 5),
+        torch.zeros(6, model.item.embedding_dim),
+        torch.zeros(model.item.num_embeddings + 6),
+        torch.zeros(3),
+    )
+    rows = {0: batch}
+    sizes = (
+        rows | {1: excluded},
+        rows | {1: raised},
+        rows | {1: raised},
+        {0: fresh},
+        {0: fresh + model.item.num_embeddings},
+        rows,
+    )
     with _quiet():
         torch.onnx.export(
             Ranker(model).eval(),
-            (*inputs, torch.zeros(3, 4, dtype=torch.int64)),
+            (*windows, *rest),
             path,
-            input_names=[*model.inputs, "exclude"],
-            output_names=["indices", "scores"],
-            dynamic_shapes=((*({0: batch, 1: length} for _ in inputs), {0: batch, 1: excluded}),),
+            input_names=[*model.inputs, *BESIDE],
+            output_names=[INDICES, SCORES, EMBEDDING],
+            dynamic_shapes=((*({0: batch, 1: length} for _ in windows), *sizes),),
             dynamo=True,
             opset_version=OPSET,
             external_data=sum(each.nbytes for each in model.parameters()) >= MESSAGE_BYTES_MAX,
@@ -89,6 +101,7 @@ def export(
     config: Config,
     dataset: Dataset,
     trained: Trained,
+    parts: Parts,
     evaluation: Evaluation,
     *,
     plan: Plan,
@@ -108,6 +121,7 @@ def export(
     corpus = dataset.final
     np.save(directory / ITEMS, corpus.vocabulary.item)
     np.save(directory / POPULARITY, corpus.popularity)
+    parts.save(directory)
     (directory / EXTERNAL_IDS).write_text(json.dumps(external_ids(corpus.vocabulary, catalogue)) + "\n")
     (directory / CURVE).write_text(json.dumps([asdict(epoch) for epoch in trained.curve], indent=1) + "\n")
     (directory / PLAN_FILE).write_text(plan.to_json())

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from models.sequence.dataset import Cases, take
 from models.sequence.evaluate import CUTOFFS, Recommender
 from segue.features.sequence import Sequences
-from segue.inference.sequence import POSITIONS_MAX, SCORES_MAX, Vocabulary, Windows
+from segue.inference.sequence import POSITIONS_MAX, SCORES_MAX
+from segue.inference.windows import Vocabulary, Windows
 
 Chunk = tuple[NDArray[np.intp], Windows, NDArray[np.int64]]
 

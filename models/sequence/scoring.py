@@ -10,7 +10,10 @@ from torch import Tensor
 from models.sequence.config import Config
 from models.sequence.dataset import Corpus
 from models.sequence.model import Ranker, SequenceModel
-from segue.inference.sequence import Rank, SequenceScorer, Windows
+from segue.inference.followers import Followers
+from segue.inference.graph import BESIDE, Question, Rank
+from segue.inference.sequence import SequenceScorer
+from segue.inference.windows import Windows
 
 
 def tensors(model: SequenceModel, windows: Windows) -> list[Tensor]:
@@ -23,11 +26,11 @@ def torch_rank(model: SequenceModel) -> Rank:
     """What the exported graph does, by `model` itself, as it is at each call."""
     ranker = Ranker(model)
 
-    def rank(windows: Windows, exclude: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def rank(question: Question) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         ranker.eval()
         with torch.inference_mode():
-            barred = torch.from_numpy(exclude).to(model.item.weight.device)
-            indices, scores = ranker(*tensors(model, windows), barred)
+            moved = [torch.from_numpy(getattr(question, name)).to(model.item.weight.device) for name in BESIDE]
+            indices, scores, _ = ranker(*tensors(model, question.windows), *moved)
         return indices.cpu().numpy(), scores.cpu().numpy()
 
     return rank
@@ -52,7 +55,7 @@ class Deep:
             return (last @ self.model.item.weight.T).cpu().numpy().astype(np.float64)
 
 
-def as_scorer(rank: Rank, corpus: Corpus, config: Config) -> SequenceScorer:
+def as_scorer(rank: Rank, corpus: Corpus, config: Config, followers: Followers | None = None) -> SequenceScorer:
     """The scorer that services use, around `rank`, before there is a bundle to load it from."""
     return SequenceScorer(
         rank=rank,
@@ -60,5 +63,7 @@ def as_scorer(rank: Rank, corpus: Corpus, config: Config) -> SequenceScorer:
         external_id=[""] * len(corpus.vocabulary),
         popularity=corpus.popularity,
         length=config.length,
+        width=config.width,
         version="unsaved",
+        followers=followers,
     )

@@ -6,7 +6,7 @@ Run it with `python -m services.recommendation`; `--help` lists its settings.
 import asyncio
 import logging
 import os
-import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,11 @@ from prometheus_client import REGISTRY
 from pydantic import RootModel
 from redis.asyncio import Redis
 
+from segue.adapters.new_items import NewItemFeed
 from segue.adapters.plan_reader import PlanReader
-from segue.errors import StoreUnavailable
+from segue.errors import StoreCorrupted, StoreUnavailable
+from segue.inference.content import CONTENT, ContentMap, Newcomers
+from segue.inference.related import Related
 from segue.inference.sequence import SequenceScorer
 from segue.rpc import http, settings
 from segue.rpc.server import Server, start
@@ -39,22 +42,25 @@ def answering(read: RecommendationSettings, redis: Any) -> Answering:
         BundleError: the bundle is missing, altered, or disagrees with the registry.
     """
     plan, served = bundles.agreed(read)
-    return Answering(PlanReader(plan, redis), SequenceScorer.load(served))
+    scorer = SequenceScorer.load(served)
+    content = ContentMap.load(served.file(CONTENT), scorer.width)
+    feed = NewItemFeed(redis, Newcomers(content, scorer.vocabulary.item))
+    return Answering(PlanReader(plan, redis), scorer, Related.load(served), feed)
 
 
-async def follow_popularity(answers: Answering, every_seconds: float) -> None:
-    """Keep what is popular fresh, until cancelled; a store that is away for a while is asked again the next time."""
+async def repeat(what: Callable[[], Awaitable[object]], every_seconds: float, *, purpose: str) -> None:
+    """Do it again and again, until cancelled; a store that is away for a while is asked again the next time."""
     while True:
         try:
-            await answers.follow_popularity(time.time_ns() // 1_000_000)
-        except StoreUnavailable:
-            log.warning("popularity was not refreshed: the online store did not answer")
+            await what()
+        except (StoreUnavailable, StoreCorrupted) as error:
+            log.warning("%s: %s", purpose, error)
         await asyncio.sleep(every_seconds)
 
 
 @bentoml.service(name="segue-recommendation", workers=1, traffic={"timeout": 10})
 class Recommendation:
-    """The items a customer turns to next."""
+    """The items a customer turns to next, and those that are related to some items."""
 
     @bentoml.on_startup
     async def open(self) -> None:
@@ -69,7 +75,12 @@ class Recommendation:
         register = partial(add_RecommendationServiceServicer_to_server, self._servicer)
         self._server: Server = await start({"segue.v1.RecommendationService": register}, read, registry=REGISTRY)
         await answers.warm_up()
-        self._popularity = asyncio.create_task(follow_popularity(answers, read.popularity_refresh_seconds))
+        self._following = [
+            asyncio.create_task(repeat(answers.follow_trends, read.trend_refresh_seconds, purpose="following trends")),
+            asyncio.create_task(
+                repeat(answers.welcome_new_items, read.new_items_refresh_seconds, purpose="welcoming new items")
+            ),
+        ]
         self._server.serving()
         self._ready = True
 
@@ -78,7 +89,8 @@ class Recommendation:
         """Let the callers leave, then stop."""
         self._ready = False
         await self._server.stop()
-        self._popularity.cancel()
+        for each in self._following:
+            each.cancel()
         await self._redis.aclose()
 
     async def __is_ready__(self) -> bool:
@@ -89,5 +101,12 @@ class Recommendation:
     async def recommend_next(self, request: Body, /, context: bentoml.Context) -> Body:
         """segue.v1.RecommendationService.RecommendNext as JSON."""
         status, answer = await http.call(self._servicer.RecommendNext, pb.RecommendNextRequest(), request.root)
+        context.response.status_code = status
+        return Body(answer)
+
+    @bentoml.api(route="/v1/recommend_related")
+    async def recommend_related(self, request: Body, /, context: bentoml.Context) -> Body:
+        """segue.v1.RecommendationService.RecommendRelated as JSON."""
+        status, answer = await http.call(self._servicer.RecommendRelated, pb.RecommendRelatedRequest(), request.root)
         context.response.status_code = status
         return Body(answer)

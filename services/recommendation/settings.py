@@ -13,7 +13,10 @@ class RecommendationSettings(ModelServerSettings):
 
     PREFIX: ClassVar[str] = "SEGUE_RECOMMENDATION_"
 
-    popularity_refresh_seconds: float = setting(
-        300, meaning="how often what is popular is read from the online store", low=1, high=86_400
+    trend_refresh_seconds: float = setting(
+        300, meaning="how often what is trending is read from the online store", low=1, high=86_400
+    )
+    new_items_refresh_seconds: float = setting(
+        0.25, meaning="how often the online store is asked for items that came after training", low=0.05, high=3_600
     )
     bundle: str = setting("next_item", meaning="the bundle to serve, a name or name:version")

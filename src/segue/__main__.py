@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _lake_commands(commands)
     _dead_letters_command(commands)
     _maintain_command(commands)
+    _item_command(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -105,6 +106,17 @@ def _maintain_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     command = commands.add_parser("maintain", help="erasures, refills, item statistics, compaction")
     command.add_argument("--every-seconds", type=float, help="go on, looking that often what is due; else each once")
     _store_options(command, _maintain)
+
+
+def _item_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("item", help="items that came after training: recommendable at once by their content")
+    command.add_argument("action", choices=("add", "remove", "list"))
+    command.add_argument("--id", default="", help="your id of the item, as events name it")
+    command.add_argument("--category", default="", help="its category, or a path: women/shoes/boots")
+    command.add_argument("--title", default="", help="what it is called")
+    command.add_argument("--price-minor", type=int, default=0, help="its price in minor units; 0: unknown")
+    command.add_argument("--limit", type=int, default=100, help="how many of the newest to list")
+    _store_options(command, _item)
 
 
 def _store_options(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int | None]) -> None:
@@ -254,6 +266,22 @@ def _maintain(options: argparse.Namespace) -> int:
         jobs, every_seconds=options.every_seconds, stopping=stopping, tell=lambda line: print(line, flush=True)
     )
     return 1 if failed and options.every_seconds is None else 0
+
+
+def _item(options: argparse.Namespace) -> None:
+    from segue.adapters.new_items import NewItems, item_of
+
+    items = NewItems(_upkeep(options).redis)
+    if options.action == "add":
+        added = items.put(item_of(options.id, options.category, options.price_minor, options.title))
+        print(f"{added} added or changed")
+    elif options.action == "remove":
+        print(f"{items.remove([options.id])} removed")
+    else:
+        newest = items.newest(max(1, options.limit))
+        rows = zip(newest.external_id, newest.category, newest.price_minor, newest.title, strict=True)
+        for external_id, category, price_minor, title in rows:
+            print(external_id, category or "-", price_minor, title)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,12 @@ class BundleError(SegueError):
     reason = "BUNDLE_REJECTED"
 
 
+class EncoderMismatch(BundleError):
+    """Embeddings of one version of the encoder where those of another are expected; they do not share coordinates."""
+
+    reason = "ENCODER_MISMATCH"
+
+
 class UnknownOutcome(InvalidInput):
     """An outcome no served bundle predicts."""
 
@@ -98,6 +104,12 @@ class NotFound(SegueError):
     """What was asked for is not here."""
 
     reason = "NOT_FOUND"
+
+
+class NotServed(SegueError):
+    """The bundle that is served cannot answer this; another one may."""
+
+    reason = "NOT_SERVED"
 
 
 class Overloaded(SegueError):

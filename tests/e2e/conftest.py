@@ -74,6 +74,7 @@ def without_id(answer):
 class World:
     """What the services read."""
 
+    address: str
     redis_url: str
     plans: Path
     model_store: Path
@@ -150,7 +151,7 @@ def world(filled_repo, tmp_path_factory) -> World:
         for key in source.scan_iter():
             source.copy(key, key, destination_db=SERVICES_DB)
         HistoryStore(target, "segue:customer_history:").add(oracle.to_events(log))
-    return World(redis_url(address), plans, directory / "bentoml", directory, torch, log)
+    return World(address, redis_url(address), plans, directory / "bentoml", directory, torch, log)
 
 
 @contextmanager
@@ -229,3 +230,9 @@ def batch(channels):
 def recommend(channels):
     stub = RecommendationServiceStub(channels["recommendation"])
     return lambda **fields: stub.RecommendNext(r.RecommendNextRequest(**fields), timeout=TIMEOUT)
+
+
+@pytest.fixture
+def related(channels):
+    stub = RecommendationServiceStub(channels["recommendation"])
+    return lambda **fields: stub.RecommendRelated(r.RecommendRelatedRequest(**fields), timeout=TIMEOUT)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,13 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from segue.adapters.model_store import ModelStore
+from segue.adapters.new_items import NewItems, item_of
 from segue.adapters.plan_files import publish, published
+from segue.events import item_id
 from segue.features.sequence import item_sequences
 from segue.history import HISTORY_LIMIT, histories_of
 from segue.inference.propensity import PropensityScorer, Tier
+from segue.inference.related import Related, Relation
 from segue.inference.sequence import SequenceScorer
 from segue.rpc.channel import connect as balanced
 from segue.rpc.convert import to_timestamp
@@ -25,7 +29,7 @@ from segue.v1.answer_pb2 import Fallback, PartStatus
 from segue.v1.propensity_pb2_grpc import PropensityServiceStub
 from tests import oracle, snapshot_oracle
 from tests.bundles import SKUS
-from tests.conftest import NOW, SETTLED
+from tests.conftest import NOW, SETTLED, connect
 from tests.e2e.conftest import AS_OF, BROWSERS, OUTCOMES, TIMEOUT, as_json, events, running, without_id
 
 NAMES = {"propensity": "segue.v1.PropensityService", "recommendation": "segue.v1.RecommendationService"}
@@ -190,6 +194,35 @@ def test_pytorch_onnx_grpc_and_http_recommend_the_same(world, recommendation, re
         assert list(answer.context.model_versions) == [bundle.version]
 
 
+def test_a_new_item_is_recommended_and_read_without_another_model(world, recommend):
+    viewed = events("nobody", "product_viewed", SKUS[:10], NOW)
+    moment = to_timestamp(NOW)
+
+    def recommended(**fields) -> set[str]:
+        return {item.item for item in recommend(as_of=moment, limit=100, **fields).items}
+
+    with connect(world.address) as redis:
+        new_items = NewItems(redis)
+        assert "brand-new" not in recommended(customer="nobody", events=viewed)
+        new_items.put(item_of("brand-new", title="A new one"))
+        eventually(lambda: "brand-new" in recommended(customer="nobody", events=viewed))
+        only = events("nobody", "product_viewed", ["brand-new"], NOW)
+        answer = recommend(customer="nobody", events=only, as_of=moment, include_seen=True, limit=3)
+        assert answer.context.fallback == Fallback.FALLBACK_NONE
+        assert "brand-new" not in recommended(customer="nobody", events=only)
+        new_items.remove(["brand-new"])
+        eventually(lambda: "brand-new" not in recommended(customer="nobody", events=viewed))
+    answer = recommend(customer="nobody", events=only, as_of=moment)
+    assert answer.context.fallback in {Fallback.FALLBACK_POPULAR, Fallback.FALLBACK_TRENDING}
+
+
+def eventually(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_what_was_seen_or_excluded_is_not_recommended(recommend):
     moment = to_timestamp(NOW)
     viewed = events("nobody", "product_viewed", SKUS[:10], NOW)
@@ -202,6 +235,22 @@ def test_what_was_seen_or_excluded_is_not_recommended(recommend):
     seen_too = recommend(customer="nobody", events=viewed, as_of=moment, limit=100, include_seen=True)
     assert {item.item for item in seen_too.items} == set(SKUS)
     assert len(recommend(customer="nobody", as_of=moment).items) == 10
+
+
+def test_related_items_are_those_of_the_bundles_table(world, related):
+    bundle = ModelStore(world.model_store).get("next_item")
+    named = np.array([item_id(sku) for sku in SKUS[:3]])
+    expected = Related.load(bundle).answer(named, Relation.SIMILAR, limit=4, exclude=[item_id(SKUS[3])])
+    answer = related(items=SKUS[:3], relation="RELATION_SIMILAR", limit=4, exclude_items=[SKUS[3]])
+    assert [item.item for item in answer.items] == expected.external_id
+    assert [item.score for item in answer.items] == expected.score.tolist()
+    assert [item.rank for item in answer.items] == [1, 2, 3, 4]
+    assert not {item.item for item in answer.items} & set(SKUS[:4])
+    assert list(answer.context.model_versions) == [bundle.version]
+    assert answer.context.as_of.ToMilliseconds() == bundle.manifest.data_cut_ms
+    assert answer.context.fallback == Fallback.FALLBACK_NONE
+    assert parts(answer) == []
+    assert not related(items=["no such item"], relation="RELATION_SIMILAR").items
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -40,6 +40,10 @@ QUESTIONS = [
             customer="b01", as_of=AS_OF, events=events("b01", "product_viewed", ["sku-9"], SETTLED), include_seen=True
         ),
     ),
+    (
+        "RecommendRelated",
+        r.RecommendRelatedRequest(items=["sku-1", "no", "sku-2"], relation="RELATION_SIMILAR", exclude_items=["sku-3"]),
+    ),
 ]
 
 WRONG = [
@@ -71,12 +75,21 @@ WRONG = [
     ("RecommendNext", r.RecommendNextRequest(limit=-1), ["limit", "customer"]),
     ("RecommendNext", r.RecommendNextRequest(customer="c00", exclude_items=["a", ""]), ["exclude_items[1]"]),
     ("RecommendNext", r.RecommendNextRequest(customer="c00", exclude_items=["a"] * 1001), ["exclude_items"]),
+    ("RecommendRelated", r.RecommendRelatedRequest(limit=101), ["items", "relation", "limit"]),
+    ("RecommendRelated", r.RecommendRelatedRequest(items=["a"], relation=7), ["relation"]),
+    ("RecommendRelated", r.RecommendRelatedRequest(items=["a"] * 101, relation="RELATION_SIMILAR"), ["items"]),
+    (
+        "RecommendRelated",
+        r.RecommendRelatedRequest(items=["a", ""], relation="RELATION_SIMILAR", exclude_items=["b" * 129]),
+        ["items[1]", "exclude_items[0]"],
+    ),
 ]
 
 ROUTES = {
     "ScorePropensity": ("propensity", "/v1/score_propensity"),
     "BatchScorePropensity": ("propensity", "/v1/batch_score_propensity"),
     "RecommendNext": ("recommendation", "/v1/recommend_next"),
+    "RecommendRelated": ("recommendation", "/v1/recommend_related"),
 }
 
 
@@ -117,6 +130,18 @@ def test_invalid_questions_name_the_fields_over_both_transports(services, channe
         "UNKNOWN_OUTCOME" if list(getattr(request_, "outcomes", [])) == ["wealth_7d"] else "INVALID_INPUT"
     )
     assert [violation["field"] for violation in request["fieldViolations"]] == fields
+
+
+def test_a_relation_that_the_bundle_does_not_hold_is_told_as_unimplemented(services, channels):
+    asked = r.RecommendRelatedRequest(items=["sku-1"], relation="RELATION_COMPLEMENT")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(channels, "RecommendRelated", asked)
+    status, body = over_http(services, "RecommendRelated", MessageToDict(asked, preserving_proto_field_name=True))
+    told = rpc_status.from_call(caught.value)
+    details = [MessageToDict(detail) for detail in told.details]
+    assert (caught.value.code(), status) == (grpc.StatusCode.UNIMPLEMENTED, 501)
+    assert body["error"] == {"code": 501, "message": told.message, "status": "UNIMPLEMENTED", "details": details}
+    assert details[0]["reason"] == "NOT_SERVED"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from segue.adapters.history_features import feature_table, histories_as_of
 from segue.adapters.lake import DETAILS_SCHEMA, EVENT_SCHEMA, Lake, OffsetStep
-from segue.adapters.lake_rows import RECORD_SCHEMA, timestamps
+from segue.adapters.lake_rows import CATALOGUE_SCHEMA, RECORD_SCHEMA, timestamps
 from segue.catalogue import Catalogue
 from segue.customers import BARRED_MS, Barrier, Link
 from segue.errors import InvalidInput, LakeConflict
@@ -148,6 +148,18 @@ def test_the_catalogue_is_replaced(lake):
     assert found.external_id.tolist() == ["sku-7", "sku--3"]
     assert found.category.tolist() == ["", "shoes"]
     assert found.price_minor.tolist() == [250, 250]
+    assert found.title.tolist() == ["", "Boots"]
+
+
+def test_a_catalogue_from_before_there_were_titles_is_read_and_replaced(lake):
+    whole = catalogue([7, -3], 100)
+    names = [name for name in CATALOGUE_SCHEMA.names if name != "title"]
+    former = pa.table({name: pa.array(getattr(whole, name), CATALOGUE_SCHEMA.field(name).type) for name in names})
+    write_deltalake(lake.catalogue_uri, former)
+    assert lake.catalogue().title.tolist() == ["", ""]
+    assert lake.catalogue().category.tolist() == ["", "shoes"]
+    lake.write_catalogue(whole)
+    assert lake.catalogue().title.tolist() == ["", "Boots"]
 
 
 def catalogue(items, price_minor):
@@ -156,6 +168,7 @@ def catalogue(items, price_minor):
         external_id=np.array([f"sku-{item}" for item in items], object),
         category=np.array(["", "shoes"], object),
         price_minor=np.full(len(items), price_minor, np.int64),
+        title=np.array(["", "Boots"], object),
     )
 
 

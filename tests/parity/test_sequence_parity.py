@@ -17,9 +17,11 @@ from models.sequence.model import SequenceModel
 from models.sequence.scoring import as_scorer, torch_rank
 from models.sequence.train import read_curve, train
 from segue.errors import BundleError, InvalidInput
+from segue.events import item_id
 from segue.features.sequence import FEATURES, Sequences
 from segue.inference.bundle import Bundle, write
-from segue.inference.sequence import EXCLUDE_MAX, GRAPH, LIMIT_MAX, Rung, SequenceScorer, open_graph
+from segue.inference.graph import open_graph
+from segue.inference.sequence import EXCLUDE_MAX, FRESH_MAX, GRAPH, LIMIT_MAX, Rung, SequenceScorer
 from tests import sequence_log
 from tests.sequence_log import CONFIG, ITEMS
 
@@ -65,6 +67,8 @@ def test_scores_are_the_dot_products_of_the_whole_forward_pass(run, prefixes):
         if known:
             with torch.no_grad():
                 scores = (model(torch.tensor([known]))[0, -1] @ model.item.weight.T).numpy()
+            index, raised_by = run.followers.raised(vocabulary.windows(sequence).items)
+            scores[index[0]] += raised_by[0]
             np.testing.assert_allclose(answer.score, scores[vocabulary.index(answer.item)], atol=TOLERANCE)
             open_to_all = np.setdiff1d(np.arange(1, len(vocabulary)), vocabulary.index(sequence.item))
             best = np.sort(scores[open_to_all])[::-1][:20]
@@ -82,8 +86,8 @@ def test_the_graph_is_one_file_of_opset_18_with_dynamic_sizes(run):
     graph = onnx.load(run.bundle.file("model.onnx"))
     assert {each.domain: each.version for each in graph.opset_import}[""] == 18
     sizes = {each.name: [size.dim_param for size in each.type.tensor_type.shape.dim] for each in graph.graph.input}
-    assert list(sizes) == ["items", "exclude"]
-    assert all(name for size in sizes.values() for name in size)
+    assert list(sizes) == ["items", "exclude", "raised", "raised_by", "fresh", "trend", "trust"]
+    assert [name for size in sizes.values() for name in size if not name] == [""]  # the width of what is fresh
     assert not any(each.external_data for each in graph.graph.initializer)
 
 
@@ -113,6 +117,79 @@ def test_external_ids_are_the_catalogues(run, prefixes):
     named = dict(zip(ITEMS.tolist(), (f"sku-{number}" for number in range(len(ITEMS))), strict=True))
     for answer in ask(run.onnx, take(prefixes, np.arange(20))):
         assert answer.external_id == [named[item] for item in answer.item.tolist()]
+
+
+NEW = np.array([item_id(f"new-{number}") for number in range(5)])
+
+
+@pytest.fixture
+def welcoming(run):
+    """Both scorers, after five items came that are like five of training but a little better."""
+    scorers = [SequenceScorer.load(run.bundle), as_scorer(torch_rank(run.trained.model), run.dataset.final, CONFIG)]
+    like = run.trained.model.item.weight[10:15].detach().numpy()
+    for each in scorers:
+        each.welcome(NEW, [f"new-{number}" for number in range(5)], 1.2 * like)
+    return scorers
+
+
+def test_items_that_came_after_training_are_recommended_and_read(run, welcoming, prefixes):
+    scorer, _ = welcoming
+    answers = ask(scorer, prefixes, limit=LIMIT_MAX)
+    named = {name for answer in answers for name in answer.external_id}
+    assert {f"new-{number}" for number in range(5)} <= named
+    old = run.onnx.vocabulary.item[10]
+    like, new, nothing = ask(scorer, sequences_of([[old], [NEW[0]], []]), include_seen=True)
+    assert new.fallback is Rung.SEQUENCE
+    assert nothing.fallback is Rung.POPULAR
+    assert len(set(like.item[:10].tolist()) & set(new.item[:10].tolist())) >= 3
+    seen = ask(scorer, sequences_of([[NEW[0], old]]), limit=LIMIT_MAX)[0].item
+    assert not np.isin([NEW[0], old], seen).any()
+    barred = ask(scorer, sequences_of([[old]]), exclude=[NEW], limit=LIMIT_MAX)[0].item
+    assert not np.isin(NEW, barred).any()
+
+
+def test_torch_and_onnx_agree_on_them(welcoming, run, prefixes):
+    in_onnx, in_torch = welcoming
+    mixed = sequences_of(
+        [np.random.default_rng(row).choice([*ITEMS, *NEW, UNKNOWN], size=row % 20) for row in range(100)]
+    )
+    without = as_scorer(open_graph(run.bundle.file(GRAPH)), run.dataset.final, CONFIG)
+    known = in_onnx.vocabulary
+    fresh = known.item[known.trained_count :]
+    like = run.trained.model.item.weight[10:15].detach().numpy()
+    without.welcome(fresh, [""] * 5, 1.2 * like[[NEW.tolist().index(each) for each in fresh.tolist()]])
+    assert all(agree(one, other) for one, other in zip(ask(without, mixed), ask(in_torch, mixed), strict=True))
+
+
+def test_what_is_welcome_replaces_what_was_and_training_is_never_replaced(run, welcoming):
+    scorer, _ = welcoming
+    old = run.onnx.vocabulary.item
+    scorer.welcome(np.append(NEW[:2], old[7]), ["a", "b", "c"], np.zeros((3, CONFIG.width), np.float32))
+    assert scorer.vocabulary.item.tolist() == [*old.tolist(), *sorted(NEW[:2].tolist())]
+    scorer.welcome(NEW[:0], [], np.zeros((0, CONFIG.width), np.float32))
+    assert scorer.vocabulary.item.tolist() == old.tolist()
+    same = ask(run.onnx, sequences_of([old[3:6]]))[0]
+    assert agree(ask(scorer, sequences_of([old[3:6]]))[0], same)
+
+
+def test_what_is_popular_may_be_fresh(run, welcoming):
+    scorer, _ = welcoming
+    scorer.follow(np.array([NEW[3], UNKNOWN, run.onnx.vocabulary.item[2]]), np.array([5, 100, 3]))
+    (answer,) = ask(scorer, sequences_of([[]]), limit=2)
+    assert answer.item.tolist() == [NEW[3], run.onnx.vocabulary.item[2]]
+    np.testing.assert_allclose(answer.score, [5 / 8, 3 / 8])
+    scorer.welcome(NEW[3:], ["x", "y"], np.zeros((2, CONFIG.width), np.float32))
+    assert ask(scorer, sequences_of([[]]), limit=2)[0].item.tolist() == answer.item.tolist()
+
+
+@pytest.mark.parametrize(
+    ("count", "named", "shape", "field"),
+    [(1, 2, (1, CONFIG.width), "vector"), (2, 2, (2, 3), "vector"), (FRESH_MAX + 1, 0, (0, 0), "item")],
+)
+def test_what_is_welcome_has_a_name_and_a_vector_each(run, count, named, shape, field):
+    with pytest.raises(InvalidInput) as error:
+        run.onnx.welcome(np.arange(1, count + 1), [""] * named, np.zeros(shape, np.float32))
+    assert error.value.violations[0].field == field
 
 
 def test_where_little_is_left_answers_are_short(run):
@@ -178,7 +255,7 @@ def test_a_graph_of_other_weights_is_found_out(run, prefixes):
     with torch.no_grad():
         other.norm.bias.add_(0.01)
     with pytest.raises(BundleError, match="does not answer"):
-        verify(run.onnx, as_scorer(torch_rank(other), run.dataset.final, CONFIG), prefixes)
+        verify(run.onnx, as_scorer(torch_rank(other), run.dataset.final, CONFIG, run.followers), prefixes)
 
 
 def test_the_trainers_metric_is_the_exported_scorers(run):

@@ -221,12 +221,15 @@ def test_ml_1m(tmp_path):
     ]
     category = dict(zip(dataset.catalogue.external_id, dataset.catalogue.category, strict=True))
     assert category == {"1": "Adventure", "3": "", "2": "Comedy"}
+    title = dict(zip(dataset.catalogue.external_id, dataset.catalogue.title, strict=True))
+    assert title == {"1": "Jumanji (1995)", "3": "", "2": "Amélie (1995)"}
     assert dataset.order_only
 
 
 def test_ml_1m_without_the_files_beside_it(tmp_path):
     write_gz(tmp_path / "ml-1m.txt.gz", "1 1\n")
-    assert list(datasets.load(tmp_path).catalogue.category) == [""]
+    catalogue = datasets.load(tmp_path).catalogue
+    assert (list(catalogue.category), list(catalogue.title)) == ([""], [""])
 
 
 def test_amazon_beauty(tmp_path):

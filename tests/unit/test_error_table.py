@@ -32,6 +32,7 @@ def unpack(status, kind):
         (domain.LakeConflict("secret"), "INTERNAL", 500),
         (domain.Unauthenticated("secret"), "UNAUTHENTICATED", 401),
         (domain.NotFound("secret"), "NOT_FOUND", 404),
+        (domain.NotServed("secret"), "UNIMPLEMENTED", 501),
         (domain.Overloaded("secret"), "RESOURCE_EXHAUSTED", 429),
         (domain.DeadlineExceeded("secret"), "DEADLINE_EXCEEDED", 504),
         (domain.SegueError("secret"), "INTERNAL", 500),

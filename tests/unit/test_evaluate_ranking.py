@@ -11,9 +11,9 @@ from models.sequence.baselines.linear import silence
 from models.sequence.dataset import Cases, Corpus, Turns, sequences_of
 from models.sequence.evaluate import CUTOFFS, MODEL, bootstrap, evaluate, mrr, ndcg, ranks, recall
 from models.sequence.ranking import place_of, places, recommender, top
-from models.sequence.spread import GROUPS, divergence, popularity_group, spread
+from models.sequence.spread import GROUPS, divergence, diversity, popularity_group, spread
 from segue.errors import InvalidInput
-from segue.inference.sequence import Vocabulary
+from segue.inference.windows import Vocabulary
 
 SEQUENCES = [[1, 2, 3, 4], [2, 3, 4], [5, 1, 2, 3], [2, 2, 6], [4, 3, 2, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 6]]
 IDS = np.array([-50, -7, 3, 11, 60, 90])
@@ -151,6 +151,50 @@ def test_spread_is_the_definitions(corpus):
     assert found["popularity_divergence@10"] == pytest.approx(divergence(*map(np.array, counts)))
 
 
+def naive_diversity(lists, unlike):
+    means = []
+    for each in lists:
+        pairs = [unlike(left, right) for place, left in enumerate(each) for right in each[:place]]
+        pairs = [pair for pair in pairs if pair is not None]
+        means += [sum(pairs) / len(pairs)] if pairs else []
+    return sum(means) / len(means)
+
+
+def test_diversity_is_the_mean_over_the_pairs_of_a_list(monkeypatch):
+    monkeypatch.setattr("models.sequence.spread.LISTS_MAX", 7)
+    rng = np.random.default_rng(8)
+    vocabulary = Vocabulary.of(np.arange(10, 60))
+    category = np.array([*("" if each % 7 == 0 else f"c{each % 4}" for each in range(51))], object)
+    embedding = rng.normal(size=(51, 5)).astype(np.float32)
+    lists = [rng.choice(50, size=rng.integers(0, 11), replace=False) + 10 for _ in range(40)]
+    best = np.zeros((40, 20), np.int64)
+    for row, each in zip(best, lists, strict=True):
+        row[: len(each)] = each
+    best[:, 10:] = rng.choice(50, (40, 10)) + 10  # beyond the ten best nothing counts
+
+    def apart(left, right):
+        one, other = category[left - 9], category[right - 9]
+        return None if "" in (one, other) else one != other
+
+    def angle(left, right):
+        one, other = embedding[left - 9].astype(float), embedding[right - 9].astype(float)
+        return 1 - one @ other / math.sqrt((one @ one) * (other @ other))
+
+    found = diversity(best, vocabulary, category=category, embedding=embedding)
+    assert found["category_diversity@10"] == pytest.approx(naive_diversity(lists, apart))
+    assert found["cosine_diversity@10"] == pytest.approx(naive_diversity(lists, angle), rel=1e-5)
+
+
+def test_diversity_of_lists_without_a_pair_or_of_items_without_a_category_is_not_a_number():
+    vocabulary, nothing = Vocabulary.of(IDS), np.full(7, "", object)
+    lists = np.tile(IDS, (3, 1))
+    assert np.isnan(diversity(lists, vocabulary, category=nothing)["category_diversity@10"])
+    alone = diversity(lists[:, :1], vocabulary, category=nothing, embedding=np.ones((7, 2), np.float32))
+    assert np.isnan(list(alone.values())).all()
+    same = diversity(lists, vocabulary, category=np.full(7, "c", object), embedding=np.ones((7, 2), np.float32))
+    assert list(same.values()) == pytest.approx([0, 0], abs=1e-6)
+
+
 def test_groups_of_popularity_hold_like_shares_of_the_turns():
     popularity = np.array([0, *(1000 // (1 + place) for place in range(500))])
     group = popularity_group(popularity)
@@ -158,6 +202,16 @@ def test_groups_of_popularity_hold_like_shares_of_the_turns():
     assert len(held) == GROUPS
     assert held / held.sum() == pytest.approx(1 / GROUPS, abs=0.1)
     assert (np.diff(group[1:]) >= 0).all()
+
+
+def test_an_evaluation_can_be_cut_into_any_parts():
+    cases = cases_of([[]] * 4, [5, 6, 7, 8], [0, 1, 2, 3])
+    lists = np.zeros((4, 20), np.int64)
+    lists[:, 0] = [5, 6, 0, 0]
+    evaluation = evaluate(cases, Vocabulary.of(np.arange(1, 9)), lambda _: lists, {})
+    parts = {"found": np.array([True, True, False, False]), "all": np.ones(4, bool), "none": np.zeros(4, bool)}
+    found = evaluation.by_part(parts)
+    assert {part: each[MODEL].mean for part, each in found.items()} == {"found (2)": 1, "all (4)": 0.5}
 
 
 def test_divergence_is_0_for_like_1_for_disjoint_and_symmetric():

@@ -42,7 +42,10 @@ def write_log(path: Path, frame: pd.DataFrame = LOG) -> Path:
 @pytest.mark.parametrize("name", ["own.parquet", "own.csv", "own.csv.gz"])
 def test_an_own_log(tmp_path, name):
     frame = LOG.assign(
-        available_time=[None, *pd.to_datetime(["2024-05-01T12:00:00Z"] * 3)], category=["a", None, "b", "c"], more=1
+        available_time=[None, *pd.to_datetime(["2024-05-01T12:00:00Z"] * 3)],
+        category=["a", None, "b", "c"],
+        title=[None, None, "Hat", None],
+        more=1,
     )
     dataset = datasets.load(write_log(tmp_path / name, frame))
     events = dataset.events
@@ -57,6 +60,7 @@ def test_an_own_log(tmp_path, name):
     assert events.value_minor.tolist() == [0, 1_999, 0, 0]
     assert list(dataset.catalogue.external_id) == ["shoe", "hat"]
     assert list(dataset.catalogue.category) == ["a", "c"]
+    assert list(dataset.catalogue.title) == ["", "Hat"]
     assert dataset.name == "own"
 
 

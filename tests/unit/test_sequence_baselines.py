@@ -12,7 +12,7 @@ from models.sequence.baselines.linear import POPULARITY_SHARE, silence
 from models.sequence.baselines.markov import REACH, markov
 from models.sequence.baselines.neighbours import neighbours
 from models.sequence.dataset import Cases, Corpus, Split, Turns, sequences_of
-from segue.inference.sequence import Windows
+from segue.inference.windows import Windows
 
 SIZE = 9
 

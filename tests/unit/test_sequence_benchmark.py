@@ -11,8 +11,9 @@ import torch
 from rich.console import Console
 
 from models.sequence import scoreboard
+from models.sequence.baselines.linear import Linear
 from models.sequence.benchmark import Benchmark
-from models.sequence.blend import LENGTHS, SMOOTHINGS, WEIGHTS, Blend, part
+from models.sequence.blend import SMOOTHINGS, WEIGHTS, Blend, choose, strongest
 from models.sequence.config import Config
 from models.sequence.dataset import Cases, Turns, sequences_of
 from models.sequence.evaluate import ndcg
@@ -21,7 +22,8 @@ from models.sequence.ranking import places, top
 from segue.adapters.datasets import Dataset
 from segue.catalogue import Catalogue
 from segue.errors import InvalidInput
-from segue.inference.sequence import Vocabulary, Windows
+from segue.inference.followers import LENGTHS, Followers, Mixture, part
+from segue.inference.windows import Vocabulary, Windows
 from tests import sequence_log
 
 SIZE = 8
@@ -42,7 +44,9 @@ class Table:
 @pytest.fixture
 def tables():
     rng = np.random.default_rng(1)
-    return Table(rng.normal(size=(SIZE, SIZE))), Table(rng.random((SIZE, SIZE)), 7)
+    counts = rng.random((SIZE, SIZE))
+    counts[:, 0] = counts[0] = 0  # padding neither says anything nor is spoken for
+    return Table(rng.normal(size=(SIZE, SIZE))), Linear(counts, np.zeros(SIZE), 0.7)
 
 
 def windows(rows):
@@ -52,41 +56,50 @@ def windows(rows):
 
 
 def test_a_blend_ranks_by_log_probability_and_the_weighted_log_of_what_was_counted(tables):
-    deep, counted = tables
+    encoder, counted = tables
     rows = [[1], [2, 3], [4, 5, 6, 7], [1] * 12, [2] * 150]
-    blend = Blend(deep, counted, (0.0, 0.5, 1.0, 2.0, 0.1), 0.01)
+    mixture = Mixture(0.5, 0.01, (0.0, 0.5, 1.0, 2.0, 0.1))
+    blend = Blend(encoder, Followers(strongest(counted.table), mixture))
     found = top(blend.scores(windows(rows)), np.zeros((5, 1), np.int64), SIZE - 1)
     for row, ranking in zip(rows, found.tolist(), strict=True):
-        weight = blend.weight[max(at for at, begin in enumerate(LENGTHS) if len(row) >= begin)]
-        logits = deep.table[row[-1]]
+        weight = mixture.weight[max(at for at, begin in enumerate(LENGTHS) if len(row) >= begin)]
+        logits = encoder.table[row[-1]]
         total = sum(math.exp(each) for each in logits)
+        count = sum(0.5**age * counted.table[item] for age, item in enumerate(row[:-33:-1]))
         score = [
-            math.log(math.exp(each) / total) + weight * math.log(count + 0.01)
-            for each, count in zip(logits, counted.table[row[-1]], strict=True)
+            math.log(math.exp(logit) / total) + weight * math.log(each + 0.01)
+            for logit, each in zip(logits, count, strict=True)
         ]
         assert ranking == sorted(range(1, SIZE), key=lambda item, score=score: -score[item])
 
 
 def test_each_part_gets_the_weight_that_ranks_its_own_validation_cases_best(tables):
-    deep, counted = tables
+    encoder, counted = tables
     rng = np.random.default_rng(2)
     prefixes = [rng.integers(1, SIZE, size=size) for size in (*rng.integers(1, 13, size=60), 40, 120)]
     turns = Turns(np.arange(62), rng.integers(1, SIZE, size=62), np.zeros(62, np.int64))
     cases = Cases(turns, sequences_of(prefixes), 0, 62)
-    chosen = Blend.choose(deep, counted, VOCABULARY, cases, include_seen=True)
+    chosen = choose(encoder, counted, VOCABULARY, cases, include_seen=True)
 
-    def value(blend, inside):
+    def value(mixture, inside):
+        blend = Blend(encoder, Followers(strongest(counted.table), mixture))
         return ndcg(places(blend, VOCABULARY, cases, include_seen=True), 10)[inside].sum()
 
-    parts = part(VOCABULARY.windows(cases.prefixes))
+    parts = part(VOCABULARY.windows(cases.prefixes).items)
     totals = []
     for smoothing in SMOOTHINGS:
-        best = [
-            max(value(Blend(deep, counted, (weight,) * len(LENGTHS), smoothing), parts == at) for weight in WEIGHTS)
-            for at in range(len(LENGTHS))
-        ]
+        mixtures = [Mixture(counted.age_decay, smoothing, (weight,) * len(LENGTHS)) for weight in WEIGHTS]
+        best = [max(value(mixture, parts == at) for mixture in mixtures) for at in range(len(LENGTHS))]
         totals.append(sum(best))
     assert value(chosen, parts >= 0) == pytest.approx(max(totals))
+
+
+def test_the_strongest_followers_are_kept_in_the_order_of_the_vocabulary():
+    table = np.array([[0, 0, 0, 0], [0, 3.0, 1.0, 2.0], [0, 1.0, 1.0, 1.0], [0, 0, -1.0, 0.5]])
+    kept = strongest(table, 2)
+    rows = [kept.index[start:stop].tolist() for start, stop in zip(kept.offsets, kept.offsets[1:], strict=False)]
+    assert rows == [[], [1, 3], [1, 2], [3]]
+    assert kept.weight.tolist() == [3.0, 2.0, 1.0, 1.0, 0.5]
 
 
 CONFIG = dataclasses.replace(sequence_log.CONFIG, max_epochs=2, refit=False)

@@ -87,15 +87,36 @@ def test_every_input_counts(model):
 
 def test_the_ranker_orders_every_item_but_padding_and_the_excluded(model):
     rows, exclude = inputs(model, 4), torch.tensor([[3, 0], [7, 9], [0, 0], [29, 29]])
+    raised, raised_by = (
+        torch.tensor([[0, 0], [4, 5], [0, 8], [30, 1]]),
+        torch.tensor([[0.0, 0], [9, -9], [0, 9], [9, 0]]),
+    )
+    fresh, trend = torch.randn(1, model.item.embedding_dim), torch.rand(VOCABULARY + 1)
+    trust = torch.tensor([0.0, 1.0, 2.0, 0.5])
     ranker = Ranker(model)
     with torch.no_grad():
-        indices, scores = ranker(*rows, exclude)
-        expected = model(*rows)[:, -1] @ model.item.weight.T
+        indices, scores, vector = ranker(*rows, exclude, raised, raised_by, fresh, trend, trust)
+        expected = torch.cat([vector @ model.item.weight.T, vector @ fresh.T], dim=1)
+        expected = (expected + trust[:, None] * trend).scatter_add(1, raised, raised_by)
+        torch.testing.assert_close(vector, model(*rows)[:, -1])
     for row in range(4):
         barred = {0, *exclude[row].tolist()}
-        allowed = sorted(set(range(VOCABULARY)) - barred, key=lambda item: -expected[row, item])
+        allowed = sorted(set(range(VOCABULARY + 1)) - barred, key=lambda item: -expected[row, item])[:VOCABULARY]
         assert indices[row, : len(allowed)].tolist() == allowed
         assert torch.isinf(scores[row, len(allowed) :]).all()
+
+
+def test_a_fresh_item_is_read_by_its_own_embedding(model):
+    rows = inputs(model, 3)
+    fresh = torch.randn(4, model.item.embedding_dim)
+    later = [rows[0].clone(), *rows[1:]]
+    later[0][:, -1] = VOCABULARY + 2
+    known = [rows[0].clone(), *rows[1:]]
+    known[0][:, -1] = 5
+    with torch.no_grad():
+        model.item.weight[5] = fresh[2]
+        torch.testing.assert_close(model.last(*later, fresh=fresh), model.last(*known))
+        torch.testing.assert_close(model.last(*known, fresh=fresh), model.last(*known))
 
 
 def test_an_unknown_key_is_named(tmp_path):

@@ -17,7 +17,7 @@ from models.sequence.dataset import Corpus, sequences_of, split
 from models.sequence.train import learning_ratio, train
 from segue.errors import InvalidInput
 from segue.features.sequence import Sequences
-from segue.inference.sequence import GAP_BUCKETS, Vocabulary, gap_buckets
+from segue.inference.windows import GAP_BUCKETS, Vocabulary, gap_buckets
 from tests import sequence_log
 
 SEQUENCES = [[1], [1, 2], [3, 1, 2, 4, 5, 1], [2, 1, 2, 1], [5, 4, 3, 2, 1]]

@@ -12,7 +12,7 @@ from scipy import sparse  # type: ignore[import-untyped]
 
 from models.sequence.dataset import Corpus
 from segue.history import HISTORY_LIMIT
-from segue.inference.sequence import Windows
+from segue.inference.windows import Windows
 
 POPULARITY_SHARE = 1e-9
 """Popularity added to every score: too little to outvote anything that was counted, enough to order the rest."""

@@ -132,8 +132,11 @@ def _now_ms() -> int:
 
 
 def rows(uri: str, schema: pa.Schema) -> pa.Table:
-    """All of a small table, in the columns of `schema`; no rows where there is no table."""
+    """All of a small table, in the columns of `schema`: null where it lacks one, no rows where there is no table."""
     if not exists(uri):
         return schema.empty_table()
-    table: Any = DeltaTable(uri).to_pyarrow_table(columns=schema.names)
-    return table.cast(schema)
+    table: Any = DeltaTable(uri).to_pyarrow_table()
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(schema.names).cast(schema)

@@ -176,11 +176,12 @@ class Lake:
         """Replace the catalogue."""
         columns = [pa.array(getattr(catalogue, field.name), field.type) for field in CATALOGUE_SCHEMA]
         table = pa.table(columns, CATALOGUE_SCHEMA)
-        write_deltalake(self.catalogue_uri, table, mode="overwrite")
+        write_deltalake(self.catalogue_uri, table, mode="overwrite", schema_mode="overwrite")
 
     def catalogue(self) -> Catalogue:
         """The catalogue; empty where none was written."""
         table = delta.rows(self.catalogue_uri, CATALOGUE_SCHEMA)
+        table = table.set_column(table.schema.get_field_index("title"), "title", table["title"].fill_null(""))
         columns = {name: table[name].to_numpy(zero_copy_only=False) for name in CATALOGUE_SCHEMA.names}
         return Catalogue(**columns)
 

@@ -47,7 +47,13 @@ REGISTERS = ("erased_at", "denied_at", "granted_at")
 BARRIER_SCHEMA = pa.schema([("customer", pa.string()), *((name, UTC_TIMESTAMP) for name in REGISTERS)])
 
 CATALOGUE_SCHEMA = pa.schema(
-    [("item", pa.int64()), ("external_id", pa.string()), ("category", pa.string()), ("price_minor", pa.int64())]
+    [
+        ("item", pa.int64()),
+        ("external_id", pa.string()),
+        ("category", pa.string()),
+        ("price_minor", pa.int64()),
+        ("title", pa.string()),  # a table written before there were titles lacks it
+    ]
 )
 
 _LABELS = np.array([kind.label for kind in Kind], object)

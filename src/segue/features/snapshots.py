@@ -18,7 +18,7 @@ CUSTOMER_LIFETIME = (
     count("customer_age_days_lifetime", "whole days from the first event to the cut", "days"),
 )
 
-ITEM_WINDOWS = ("1d", "7d", "30d")
+ITEM_WINDOWS = ("1h", "1d", "7d", "30d")
 ITEM_SIGNALS = {"view": Kind.PRODUCT_VIEWED, "add": Kind.PRODUCT_ADDED, "purchase": Kind.PRODUCT_PURCHASED}
 
 ITEM_STATS: tuple[Feature, ...] = (

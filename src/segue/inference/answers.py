@@ -24,6 +24,9 @@ class Fallback(Enum):
 
     NONE = "NONE"
     """The model itself."""
+    COHORT = "COHORT"
+    ITEM_TO_ITEM = "ITEM_TO_ITEM"
+    TRENDING = "TRENDING"
     POPULAR = "POPULAR"
 
 

@@ -1,25 +1,29 @@
 """The sequence scorer: which items a customer turns to next, given those they turned to.
 
 The graph of a bundle reads the newest known items of a sequence and ranks the whole vocabulary. What this module adds
-is the way in (item ids to vocabulary indices), the way out, and the ladder: a sequence without a known item is answered
-by what is popular.
+is the way in (item ids to vocabulary indices), the way out, and the ladder: a customer of whom no item is known is
+answered by what those who began alike turned to, else by what is trending, else by what was popular.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from pathlib import Path
 from typing import Self
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from segue.errors import BundleError, InvalidInput
 from segue.events import NO_ITEM
 from segue.features.sequence import Sequences
 from segue.inference.bundle import Bundle
+from segue.inference.cohorts import CATEGORIES, NO_STEM, STEMS, Cohorts
+from segue.inference.followers import MIXTURE, TABLE, Followers
+from segue.inference.graph import Question, Rank, open_graph
+from segue.inference.known import Known
+from segue.inference.ladder import Ranked, by_cohort, by_votes
+from segue.inference.windows import Vocabulary, Windows, left_padded
 
 FAMILY = "sequence"
 GRAPH, ITEMS, POPULARITY, EXTERNAL_IDS = "model.onnx", "items.npy", "popularity.npy", "external_ids.json"
@@ -36,39 +40,8 @@ SCORES_MAX = 1 << 23
 POSITIONS_MAX = 1 << 16
 """Positions of windows read at a time, likewise."""
 
-GAP_BUCKETS = 32
-"""Buckets of the time after an item: 0 for padding, then powers of two of seconds, the last one without an end."""
-
-
-@dataclass(frozen=True, eq=False)
-class Windows:
-    """The newest known items of n sequences, oldest first, left-padded with 0 to a width w of at least 1.
-
-    A padded row means what it means at any other width.
-    """
-
-    items: NDArray[np.int64]  # (n, w) vocabulary indices
-    kinds: NDArray[np.int64]  # (n, w) the kind of event by which each was last turned to
-    gaps: NDArray[np.int64]  # (n, w) the bucket of the time until the next one, or until now for the newest
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, rows: slice | NDArray[np.integer] | NDArray[np.bool_]) -> "Windows":
-        return Windows(self.items[rows], self.kinds[rows], self.gaps[rows])
-
-    def newest(self, length: int) -> "Windows":
-        """The last `length` positions of each row."""
-        return Windows(self.items[:, -length:], self.kinds[:, -length:], self.gaps[:, -length:])
-
-    def trimmed(self) -> "Windows":
-        """Without the positions at which every row is padding."""
-        longest = self.items.shape[1] - int((self.items > 0).any(axis=0).argmax())
-        return self.newest(longest)
-
-
-Rank = Callable[[Windows, NDArray[np.int64]], tuple[NDArray[np.int64], NDArray[np.float32]]]
-"""From n windows and barred indices (n, m) to the best indices and their scores, each (n, k)."""
+FRESH_MAX = 10_000
+"""The most items that came after training; with more it is time to train again."""
 
 
 @unique
@@ -76,7 +49,15 @@ class Rung(StrEnum):
     """The rung of the ladder that answered."""
 
     SEQUENCE = "sequence"
+    """The encoder, from items of the history."""
+    COHORT = "cohort"
+    """What customers turned to who began alike."""
+    ITEM_TO_ITEM = "item-to-item"
+    """What was counted to follow items of the history, without the encoder."""
+    TRENDING = "trending"
+    """What happens most now."""
     POPULAR = "popular"
+    """What happened most in training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,67 +70,19 @@ class Recommendation:
     fallback: Rung
 
 
-@dataclass(frozen=True, eq=False)
-class Vocabulary:
-    """The items a model knows, by index. Index 0 is padding; the ids after it ascend."""
-
-    item: NDArray[np.int64]  # (v,), item[0] == NO_ITEM
-
-    @classmethod
-    def of(cls, item: NDArray[np.int64]) -> Self:
-        """The distinct ids of `item`, any order, copies allowed."""
-        return cls(np.concatenate([np.array([NO_ITEM], np.int64), np.unique(item)]))
-
-    def __len__(self) -> int:
-        return len(self.item)
-
-    def index(self, item: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The index of each id, same shape; 0 where it is unknown."""
-        place = np.searchsorted(self.item[1:], item, side="right")
-        return np.where(self.item[place] == item, place, 0)
-
-    def windows(self, sequences: Sequences, length: int | None = None) -> Windows:
-        """The newest `length` known items of each sequence, or all of them; unknown ones are skipped."""
-        index = self.index(sequences.item)
-        known = index > 0
-        offsets = np.concatenate([[0], np.cumsum(known)])[sequences.offsets]
-        gaps = gap_buckets(offsets, sequences.age_ms[known])
-        columns = (index[known], sequences.kind[known], gaps)
-        return Windows(*(left_padded(offsets, each, length) for each in columns))
-
-
-def left_padded(offsets: NDArray[np.int64], values: NDArray, length: int | None = None) -> NDArray[np.int64]:
-    """The last `length` values of each slice of a ragged batch, right-aligned among 0, shape (n, w >= 1)."""
-    count = np.diff(offsets)
-    longest = int(count.max(initial=0))
-    width = max(1, longest if length is None else min(length, longest))
-    row = np.repeat(np.arange(len(count)), count)
-    from_end = np.repeat(offsets[1:], count) - np.arange(len(row))
-    recent = from_end <= width
-    out = np.zeros((len(count), width), np.int64)
-    out[row[recent], width - from_end[recent]] = values[recent]
-    return out
-
-
-def gap_buckets(offsets: NDArray[np.int64], age_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The bucket, 1 to GAP_BUCKETS - 1, of the time between each item of a ragged batch and the next one of its slice.
-
-    For the newest item of a slice it is the time until now. Bucket b is [2 ** (b - 1) - 1, 2 ** b - 1) seconds.
-    """
-    next_age_ms = np.zeros_like(age_ms)
-    next_age_ms[:-1] = age_ms[1:]
-    next_age_ms[offsets[1:][np.diff(offsets) > 0] - 1] = 0
-    seconds = (age_ms - next_age_ms) // 1000
-    return np.minimum(np.frexp(1.0 + seconds)[1].astype(np.int64), GAP_BUCKETS - 1)
-
-
 class SequenceScorer:
     """Ranks a bundle's vocabulary for batches of item sequences. Safe to call from several threads.
 
-    Attributes:
-        version: the bundle's version.
-        vocabulary: the items it can recommend.
+    Args:
+        rank: the graph.
+        vocabulary: the items of training.
+        external_id: by index, "" where the catalogue does not name the item.
+        popularity: turns to each item of `vocabulary` in training, shape (v,).
         length: how many newest items the model reads; a sequence may be longer.
+        width: d, of the items' embeddings.
+        version: the bundle's.
+        followers: what was counted beside the model.
+        cohorts: of customers of whom no item is known, where they were found to tell anything.
     """
 
     def __init__(
@@ -160,21 +93,50 @@ class SequenceScorer:
         external_id: list[str],
         popularity: NDArray[np.int64],
         length: int,
+        width: int,
         version: str,
+        followers: Followers | None = None,
+        cohorts: Cohorts | None = None,
     ) -> None:
         self.version = version
-        self.vocabulary = vocabulary
         self.length = length
+        self.width = width
+        self.cohorts = cohorts
         self._rank = rank
-        self._external_id = external_id
-        self.follow(popularity)
+        self._followers = followers or Followers.none(len(vocabulary))
+        self._known = Known.of(vocabulary, external_id, width, popularity)
 
-    def follow(self, popularity: NDArray[np.int64]) -> None:
-        """Let what is popular be what `popularity`, a count for each of `vocabulary.item`, shape (v,), says."""
-        # A stable sort of the negated counts: the most popular first, equals in the order of the vocabulary.
-        popular = 1 + np.argsort(-popularity[1:], kind="stable")
-        share = (popularity / max(1, popularity.sum())).astype(np.float32)
-        self._popular = popular, share  # one assignment: a call in another thread sees both or neither
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The items it can recommend, those that came after training last."""
+        return self._known.vocabulary
+
+    @property
+    def external_id(self) -> list[str]:
+        """The caller's own id of each item of `vocabulary`, "" where the catalogue did not name it."""
+        return self._known.external_id
+
+    def follow(self, item: NDArray[np.int64], rate: NDArray[np.floating] | NDArray[np.integer]) -> None:
+        """From now on let `rate` (n,), >= 0, of each of `item` (n,) say what is trending; unknown items do no harm."""
+        self._known = self._known.follow(item, rate)
+
+    def welcome(self, item: NDArray[np.int64], external_id: Sequence[str], vector: NDArray[np.float32]) -> None:
+        """From now on also recommend, and read, the items that came after training.
+
+        Args:
+            item: ids, shape (f,), instead of all that were welcome before; those of training stay as they are.
+            external_id: the caller's own ids, f of them.
+            vector: what stands for an embedding, shape (f, d).
+
+        Raises:
+            InvalidInput: more than FRESH_MAX, or shapes that do not fit.
+        """
+        if len(item) > FRESH_MAX:
+            raise InvalidInput.because("item", f"has {len(item)} items, at most {FRESH_MAX} are taken")
+        if len(external_id) != len(item) or vector.shape != (len(item), self.width):
+            problem = f"has shape {vector.shape} for {len(item)} items of width {self.width}"
+            raise InvalidInput.because("vector", problem)
+        self._known = self._known.welcome(item, external_id, vector)
 
     @classmethod
     def load(cls, bundle: Bundle) -> Self:
@@ -193,19 +155,24 @@ class SequenceScorer:
             raise BundleError(f"bundle {bundle.version}: its files disagree: {sizes}")
         if item.dtype != np.int64 or item[0] != NO_ITEM or not (np.diff(item[1:]) > 0).all():
             raise BundleError(f"bundle {bundle.version}: {ITEMS} is not padding and then ascending int64 ids")
+        has_cohorts = {STEMS, CATEGORIES} <= set(bundle.manifest.files)
         return cls(
             rank=open_graph(bundle.file(GRAPH)),
             vocabulary=Vocabulary(item),
             external_id=external_id,
             popularity=popularity,
             length=int(bundle.manifest.config["length"]),
+            width=int(bundle.manifest.config["width"]),
             version=bundle.version,
+            followers=Followers.load(bundle.file(TABLE), bundle.file(MIXTURE), len(item)),
+            cohorts=Cohorts.load(bundle.file(STEMS), bundle.file(CATEGORIES), len(item)) if has_cohorts else None,
         )
 
     def warm_up(self) -> None:
         """Run the graph once at full width, so that the first caller does not pay for its allocations."""
         full = np.ones((1, self.length), np.int64)
-        self._rank(Windows(full, full, full), np.zeros((1, 1), np.int64))
+        for _ in self._encoded(self._known, Windows(full, full, full), full, np.zeros((1, 1), np.int64), 1):
+            pass
 
     def recommend(
         self,
@@ -214,14 +181,18 @@ class SequenceScorer:
         exclude: Sequence[NDArray[np.int64]],
         limit: int,
         include_seen: bool = False,
+        stem: NDArray[np.int64] | None = None,
+        encode: bool = True,
     ) -> list[Recommendation]:
-        """Rank the vocabulary for each of n sequences.
+        """Rank the vocabulary for each of n sequences, each by the first rung that knows something of it.
 
         Args:
             sequences: what each customer turned to, oldest first; unknown items are skipped.
             exclude: n arrays of item ids never to recommend to that row; unknown ids do no harm.
             limit: the most items per answer, 1 to LIMIT_MAX.
             include_seen: whether items of the row's own sequence may be recommended.
+            stem: how each customer began, shape (n,), see `cohorts.stems`; for rows of which no item is known.
+            encode: False answers without the encoder, from what was counted to follow.
 
         Returns:
             n answers, each shorter than `limit` only where nothing is left to recommend.
@@ -230,39 +201,49 @@ class SequenceScorer:
             InvalidInput: `limit` is out of range, or `exclude` has the wrong length or a row beyond EXCLUDE_MAX.
         """
         _check(len(sequences), exclude, limit)
-        seen = self.vocabulary.windows(sequences)
+        known = self._known
+        seen = known.vocabulary.windows(sequences)
         windows = seen.newest(self.length)
-        barred = self._barred(exclude)
+        barred = _barred(known.vocabulary, exclude)
         if not include_seen:
             barred = np.hstack([barred, seen.items])
-        known = windows.items[:, -1] > 0
-        answers = [None if known[row] else self._popular_but(barred[row], limit) for row in range(len(sequences))]
-        for rows in self._chunks(windows):
-            for row, answer in zip(rows, self._ranked(windows[rows], barred[rows], limit), strict=True):
-                answers[row] = answer
-        return [answer for answer in answers if answer is not None]
+        answers: dict[int, Recommendation] = {}
+        for rows in self._chunks(windows) if encode else ():
+            made = self._encoded(known, windows[rows], seen.items[rows], barred[rows], limit)
+            answers.update(zip(rows.tolist(), made, strict=True))
+        for row in set(range(len(sequences))) - set(answers):
+            began = NO_STEM if stem is None else int(stem[row])
+            answers[row] = self._below(known, seen.items[row], began, barred[row], limit)
+        return [answers[row] for row in range(len(sequences))]
 
-    def _barred(self, exclude: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-        """The indices of the excluded items, padded with 0, shape (n, m)."""
-        offsets = np.cumsum([0, *map(len, exclude)])
-        ids = np.concatenate([np.empty(0, np.int64), *exclude])
-        return left_padded(offsets, self.vocabulary.index(ids))
-
-    def _ranked(self, windows: Windows, barred: NDArray[np.int64], limit: int) -> Iterator[Recommendation]:
-        indices, scores = self._rank(windows.trimmed(), barred)
-        for index, score in zip(indices[:, :limit], scores[:, :limit], strict=True):
+    def _encoded(
+        self, known: Known, windows: Windows, items: NDArray[np.int64], barred: NDArray[np.int64], limit: int
+    ) -> Iterator[Recommendation]:
+        """What the graph says for rows with an item; `items` are all that is known of each, also beyond the window."""
+        raised, raised_by = self._followers.raised(items)
+        trust = self._followers.trust(items)
+        if not known.vocabulary.fresh_count:
+            # The graph always has a fresh item; here it stands for none.
+            barred = np.hstack([barred, np.full((len(barred), 1), len(known.vocabulary))])
+        question = Question(windows.trimmed(), barred, raised, raised_by, known.fresh, known.trend, trust)
+        for index, score in zip(*(each[:, :limit] for each in self._rank(question)), strict=True):
             allowed = np.isfinite(score)
-            yield self._recommendation(index[allowed], score[allowed], Rung.SEQUENCE)
+            yield _recommendation(known, (index[allowed], score[allowed]), Rung.SEQUENCE)
 
-    def _popular_but(self, barred: NDArray[np.int64], limit: int) -> Recommendation:
-        popular, share = self._popular
-        candidates = popular[: limit + len(barred)]
-        index = candidates[~np.isin(candidates, barred)][:limit]
-        return self._recommendation(index, share[index], Rung.POPULAR)
-
-    def _recommendation(self, index: NDArray[np.int64], score: NDArray[np.float32], fallback: Rung) -> Recommendation:
-        external_id = [self._external_id[each] for each in index.tolist()]
-        return Recommendation(self.vocabulary.item[index], external_id, score, fallback)
+    def _below(
+        self, known: Known, items: NDArray[np.int64], stem: int, barred: NDArray[np.int64], limit: int
+    ) -> Recommendation:
+        """What the rungs below the encoder say for one row of known items (w,)."""
+        (by_items,) = by_votes(self._followers.votes(items[None]), known.popular, barred[None], limit)
+        if by_items is not None:
+            return _recommendation(known, by_items, Rung.ITEM_TO_ITEM)
+        if self.cohorts is not None and stem != NO_STEM:
+            position = int(self.cohorts.find(np.array([stem]))[0])
+            if position >= 0:
+                ranked = by_cohort(self.cohorts, position, known.popular, barred, limit)
+                return _recommendation(known, ranked, Rung.COHORT)
+        rung = Rung.TRENDING if known.is_live else Rung.POPULAR
+        return _recommendation(known, known.popular.ranked(barred, limit), rung)
 
     def _chunks(self, windows: Windows) -> Iterator[NDArray[np.intp]]:
         """The rows that have an item, those of like length together: little of what the graph reads is padding."""
@@ -274,22 +255,17 @@ class SequenceScorer:
             yield rows[start : start + size]
 
 
-def open_graph(path: Path) -> Rank:
-    """The graph at `path` on one thread: more threads made a call of 1 ms into one of 12 under load."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    reads = [each.name for each in session.get_inputs() if each.name != "exclude"]
+def _barred(vocabulary: Vocabulary, exclude: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The indices of the excluded items, padded with 0, shape (n, m)."""
+    offsets = np.cumsum([0, *map(len, exclude)])
+    ids = np.concatenate([np.empty(0, np.int64), *exclude])
+    return left_padded(offsets, vocabulary.index(ids))
 
-    def rank(windows: Windows, exclude: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        given = {name: getattr(windows, name) for name in reads}
-        indices, scores = session.run(["indices", "scores"], given | {"exclude": exclude})
-        return indices, scores
 
-    return rank
+def _recommendation(known: Known, ranked: Ranked, fallback: Rung) -> Recommendation:
+    index, score = ranked
+    external_id = [known.external_id[each] for each in index.tolist()]
+    return Recommendation(known.vocabulary.item[index], external_id, score, fallback)
 
 
 def _check(count: int, exclude: Sequence[NDArray[np.int64]], limit: int) -> None:

@@ -25,6 +25,7 @@ from segue.errors import (
     InvalidSettings,
     LogUnavailable,
     NotFound,
+    NotServed,
     Overloaded,
     SegueError,
     StoreCorrupted,
@@ -67,6 +68,7 @@ TABLE: Mapping[type[Exception], Row] = {
     LogUnavailable: Row(grpc.StatusCode.UNAVAILABLE, 503, "the event log does not answer", retry_ms=200),
     Unauthenticated: Row(grpc.StatusCode.UNAUTHENTICATED, 401, "the write key is missing or not known here"),
     NotFound: Row(grpc.StatusCode.NOT_FOUND, 404, "there is nothing of that name here"),
+    NotServed: Row(grpc.StatusCode.UNIMPLEMENTED, 501, "the model that is served here cannot answer this"),
     Overloaded: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, 429, "too many calls at once", retry_ms=100),
     DeadlineExceeded: Row(grpc.StatusCode.DEADLINE_EXCEEDED, 504, "the deadline passed before the answer was ready"),
 }

@@ -95,6 +95,7 @@ def assemble(
     licence: str,
     key: bytes,
     category: Mapping[str, str] | None = None,
+    title: Mapping[str, str] | None = None,
     order_only: bool = False,
     test_from_ms: int | None = None,
 ) -> Dataset:
@@ -104,6 +105,7 @@ def assemble(
         log: columns customer (any id), kind (`Kind`), item (any id, null for none), event_time_ms, and value_minor
             unless it is 0 everywhere.
         category: by external item id.
+        title: likewise.
 
     Raises:
         InvalidInput: a row names no customer, kind or time.
@@ -127,7 +129,7 @@ def assemble(
         available_time_ms=time_ms.copy(),
         value_minor=log["value_minor"].to_numpy(np.int64) if "value_minor" in log else np.zeros(count, np.int64),
     )
-    catalogue = catalogue_of(external_id, category or {})
+    catalogue = catalogue_of(external_id, category or {}, title or {})
     return Dataset(name, events, catalogue, licence, order_only, test_from_ms)
 
 
@@ -137,13 +139,14 @@ def coded(values: pd.Series) -> tuple[list[str], NDArray[np.intp]]:
     return [str(value) for value in distinct], codes
 
 
-def catalogue_of(external_id: list[str], category: Mapping[str, str]) -> Catalogue:
-    """The catalogue of items with these ids; categories and prices are unknown unless given."""
+def catalogue_of(external_id: list[str], category: Mapping[str, str], title: Mapping[str, str]) -> Catalogue:
+    """The catalogue of items with these ids; categories and titles are unknown unless given, prices always."""
     return Catalogue(
         item=np.array([item_id(external) for external in external_id], np.int64),
         external_id=objects(external_id),
         category=objects(category.get(external, "") for external in external_id),
         price_minor=np.zeros(len(external_id), np.int64),
+        title=objects(title.get(external, "") for external in external_id),
     )
 
 

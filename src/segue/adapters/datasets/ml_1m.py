@@ -2,7 +2,7 @@
 
 Every line "user item" is one product_reviewed, a rating. The published file knows only the order, so times are made up:
 one minute apart from 2020-01-01 for every user. Items keep the file's own numbers; the category is a movie's
-first genre where `movies.dat.gz` and `sas_to_original_items.txt.gz` lie beside it.
+first genre, and the title has its year, where `movies.dat.gz` and `sas_to_original_items.txt.gz` lie beside it.
 """
 
 import gzip
@@ -28,18 +28,21 @@ def load(path: Path, *, key: bytes = DEMO_KEY) -> Dataset:
     with reading(file):
         log = pd.read_csv(file, sep=" ", names=["customer", "item"], dtype="int64")
     log = log.assign(kind=Kind.PRODUCT_REVIEWED, event_time_ms=minute_apart(log["customer"]))
-    return assemble(log, name="ml_1m", licence=LICENCE, key=key, category=genres(file.parent), order_only=True)
+    category, title = genres_and_titles(file.parent)
+    return assemble(log, name="ml_1m", licence=LICENCE, key=key, category=category, title=title, order_only=True)
 
 
-def genres(folder: Path) -> dict[str, str]:
-    """Each item's first genre, by the numbers of `ml-1m.txt`; nothing if the files for it are not in `folder`."""
+def genres_and_titles(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Each item's first genre and title, by the numbers of `ml-1m.txt`; nothing if the files are not in `folder`."""
     movies, numbers = folder / "movies.dat.gz", folder / "sas_to_original_items.txt.gz"
     if not (movies.exists() and numbers.exists()):
-        return {}
+        return {}, {}
     with reading(movies):
         with gzip.open(movies, "rt", encoding="latin-1") as lines:
             fields = [line.strip().split("::") for line in lines]
         genre = {number: names.split("|")[0] for number, _, names in fields}
+        called = {number: title for number, title, _ in fields}
     with reading(numbers):
-        number = pd.read_csv(numbers, sep=" ", names=["item", "movie"], dtype="str")
-    return {item: genre.get(movie, "") for item, movie in number.itertuples(index=False)}
+        pairs = list(pd.read_csv(numbers, sep=" ", names=["item", "movie"], dtype="str").itertuples(index=False))
+    category, title = ({item: known.get(movie, "") for item, movie in pairs} for known in (genre, called))
+    return category, title

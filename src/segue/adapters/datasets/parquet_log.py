@@ -10,6 +10,7 @@
 | value_minor | integer minor units of money | 0 |
 | available_time (optional) | when the event could be known, as event_time | event_time |
 | category (optional) | the item's category; of several the last | unknown |
+| title (optional) | what the item is called; of several the last | unknown |
 
 More columns are ignored. One bad row and the file is refused: nothing of it is lost silently.
 """
@@ -31,7 +32,7 @@ from segue.simulator import DEMO_KEY
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
 REQUIRED = ("event_id", "customer", "kind", "item", "event_time", "value_minor")
-OPTIONAL = ("available_time", "category")
+OPTIONAL = ("available_time", "category", "title")
 
 ROW_LIMIT = 50_000_000
 BYTES_LIMIT = 4 * 2**30
@@ -106,11 +107,8 @@ def load(path: Path, *, key: bytes = DEMO_KEY) -> Dataset:
         available_time_ms=available_time_ms,
         value_minor=value_minor,
     )
-    category: dict[str, str] = {}
-    if "category" in table.column_names:
-        named = pd.DataFrame({"item": texts["item"], "category": text(table["category"])}).dropna()
-        category = dict(zip(named["item"], named["category"], strict=True))
-    return Dataset(path.name.split(".")[0], events, catalogue_of(external_id, category), "the owner's")
+    catalogue = catalogue_of(external_id, *(said(table, texts["item"], column) for column in ("category", "title")))
+    return Dataset(path.name.split(".")[0], events, catalogue, "the owner's")
 
 
 def read(path: Path) -> pa.Table:
@@ -134,6 +132,14 @@ def read(path: Path) -> pa.Table:
     if table.num_rows > ROW_LIMIT:
         raise InvalidInput.because(str(path), f"has {table.num_rows} rows, more than {ROW_LIMIT}")
     return table
+
+
+def said(table: pa.Table, item: pd.Series, column: str) -> dict[str, str]:
+    """What the rows say of items in `column`, the last row of each item; nothing if there is no such column."""
+    if column not in table.column_names:
+        return {}
+    named = pd.DataFrame({"item": item, "said": text(table[column])}).dropna()
+    return dict(zip(named["item"], named["said"], strict=True))
 
 
 def text(column: pa.ChunkedArray) -> pd.Series:
