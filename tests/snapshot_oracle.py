@@ -10,7 +10,7 @@ LIFETIME = (
     "customer_age_days_lifetime",
 )
 
-STATS_WINDOWS = ("1d", "7d", "30d")
+STATS_WINDOWS = ("1h", "1d", "7d", "30d")
 STATS_KINDS = {"view": Kind.PRODUCT_VIEWED, "add": Kind.PRODUCT_ADDED, "purchase": Kind.PRODUCT_PURCHASED}
 
 

@@ -1,6 +1,7 @@
 """An embedding is the same number for number offline and online, alone and in a batch, in ONNX Runtime and PyTorch."""
 
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,10 +16,10 @@ from segue.errors import BundleError
 from segue.events import NO_ITEM
 from segue.history import histories_of, merge
 from segue.inference.answers import Status
-from segue.inference.embedding import OF_WINDOWS, Encoder
-from segue.inference.graph import EMBEDDING, open_session
+from segue.inference.embedding import Encoder
+from segue.inference.graph import BESIDE, EMBEDDING, Question, feeding, open_session
 from segue.inference.sequence import GRAPH
-from segue.inference.windows import GAP_BUCKETS
+from segue.inference.windows import GAP_BUCKETS, Windows
 from tests import encoders, oracle
 from tests.conftest import SETTLED, redis_url
 
@@ -144,15 +145,19 @@ def test_what_only_ranks_does_not_change_the_vector(tmp_path, items):
     encoders.write(tmp_path, encoders.CONFIGS["kinds and gaps"], items)
     session = open_session(tmp_path / GRAPH)
 
+    windows = Windows(*np.random.default_rng(0).integers(1, 9, (3, 5, 4)))
+    plain = Question.plain(windows, len(items) + 1, 12)
+
     def vectors(seed):
-        same, other = np.random.default_rng(0), np.random.default_rng(seed)
-        given = {}
-        for each in session.get_inputs():
-            shape = [size if isinstance(size, int) else {"batch": 5, "length": 4}.get(size, 2) for size in each.shape]
-            rng = same if each.name in OF_WINDOWS else other
-            whole = each.type == "tensor(int64)"
-            given[each.name] = rng.integers(1, 9, shape) if whole else rng.normal(size=shape).astype(np.float32)
-        return session.run([EMBEDDING], given)[0]
+        rng = np.random.default_rng(seed)
+        other = {
+            name: rng.integers(1, 9, size=each.shape)
+            if each.dtype == np.int64
+            else rng.normal(size=each.shape).astype(np.float32)
+            for name in BESIDE
+            for each in [getattr(plain, name)]
+        }
+        return session.run([EMBEDDING], feeding(session, GRAPH)(replace(plain, **other)))[0]
 
     np.testing.assert_array_equal(vectors(1), vectors(2))
 

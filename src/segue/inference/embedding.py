@@ -23,7 +23,7 @@ from segue.features.sequence import item_sequences
 from segue.history import HISTORY_LIMIT, Histories, Times
 from segue.inference.answers import Part, Status
 from segue.inference.bundle import Bundle
-from segue.inference.graph import EMBEDDING, open_session
+from segue.inference.graph import EMBEDDING, Question, feeding, open_session
 from segue.inference.sequence import FAMILY, GRAPH, ITEMS, POSITIONS_MAX, SCORES_MAX
 from segue.inference.windows import Vocabulary, Windows
 
@@ -34,12 +34,6 @@ TTL_MS = 7 * DAY_MS
 """How long an embedding may be used unless an encoder says otherwise: after a week without one it tells of the past."""
 
 TTL_MAX_MS = 366 * DAY_MS
-
-OF_WINDOWS = ("items", "kinds", "gaps")
-"""The graph's inputs that the embedding depends on; there may be others, which only rank."""
-
-DTYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
-"""The types of the graph's inputs, as ONNX Runtime names them."""
 
 
 @dataclass(frozen=True)
@@ -212,10 +206,7 @@ class Encoder:
         if not isinstance((outputs.get(EMBEDDING) or [None])[-1], int):
             raise BundleError(f"bundle {version.tag}: {GRAPH} does not give an embedding; train the model anew")
         self.width = int(outputs[EMBEDDING][-1])
-        inputs = session.get_inputs()
-        self._reads = [each.name for each in inputs if each.name in OF_WINDOWS]
-        self._others = [(each.name, each.shape, DTYPES[each.type]) for each in inputs if each.name not in OF_WINDOWS]
-        self._batch = next(each.shape[0] for each in inputs if each.name == "items")
+        self._feed = feeding(session, GRAPH)
         self._session = session
         self._vocabulary = vocabulary
         self._length = length
@@ -282,12 +273,9 @@ class Encoder:
             yield rows[start : start + size]
 
     def _vectors(self, windows: Windows) -> NDArray[np.float32]:
-        """The vector of each row, shape (n, d); inputs that only rank get the least they take."""
-        given = {name: getattr(windows, name) for name in self._reads}
-        for name, shape, dtype in self._others:
-            sizes = (size if isinstance(size, int) else len(windows) if size == self._batch else 1 for size in shape)
-            given[name] = np.zeros(tuple(sizes), dtype)
-        (vectors,) = self._session.run([EMBEDDING], given)
+        """The vector of each row, shape (n, d)."""
+        question = Question.plain(windows, len(self._vocabulary), self.width)
+        (vectors,) = self._session.run([EMBEDDING], self._feed(question))
         return vectors
 
 

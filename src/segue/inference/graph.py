@@ -6,6 +6,7 @@ Letters in shapes: n rows, w positions, m barred, s raised, f fresh items, d wid
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import onnxruntime as ort
@@ -30,6 +31,13 @@ class Question:
     trend: NDArray[np.float32]  # (v + f,) what the present says for each item, to whomever
     trust: NDArray[np.float32]  # (n,) by how much of it each row's scores are raised
 
+    @classmethod
+    def plain(cls, windows: Windows, vocabulary_size: int, width: int) -> Self:
+        """Nothing excluded, raised or fresh, no trend; v is `vocabulary_size` and d `width`."""
+        none, no_score = np.zeros((len(windows), 1), np.int64), np.zeros((len(windows), 1), np.float32)
+        fresh, trend = np.zeros((1, width), np.float32), np.zeros(vocabulary_size + 1, np.float32)
+        return cls(windows, none, none, no_score, fresh, trend, no_score[:, 0])
+
 
 BESIDE = tuple(each.name for each in fields(Question) if each.name != "windows")
 """The graph's inputs besides those that `Windows` holds, in this order."""
@@ -45,18 +53,31 @@ def open_graph(path: Path) -> Rank:
         BundleError: it is no graph, or does not read what a `Question` holds.
     """
     session = open_session(path)
-    reads = [each.name for each in session.get_inputs()]
-    if missing := sorted({"items", *BESIDE} - set(reads)):
-        raise BundleError(f"{path.name}: does not read {', '.join(missing)}; train the model anew")
-    of_windows = [name for name in reads if name not in BESIDE]
+    feed = feeding(session, path.name)
 
     def rank(question: Question) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        given = {name: getattr(question.windows, name) for name in of_windows}
-        given |= {name: getattr(question, name) for name in BESIDE}
-        indices, scores = session.run([INDICES, SCORES], given)
+        indices, scores = session.run([INDICES, SCORES], feed(question))
         return indices, scores
 
     return rank
+
+
+def feeding(session: ort.InferenceSession, name: str) -> Callable[[Question], dict[str, NDArray]]:
+    """From a question to the inputs of the graph that `session` holds and errors call `name`.
+
+    Raises:
+        BundleError: the graph does not read what a question holds.
+    """
+    reads = [each.name for each in session.get_inputs()]
+    if missing := sorted({"items", *BESIDE} - set(reads)):
+        raise BundleError(f"{name}: does not read {', '.join(missing)}; train the model anew")
+    of_windows = [each for each in reads if each not in BESIDE]
+
+    def feed(question: Question) -> dict[str, NDArray]:
+        given = {each: getattr(question.windows, each) for each in of_windows}
+        return given | {each: getattr(question, each) for each in BESIDE}
+
+    return feed
 
 
 def open_session(path: Path) -> ort.InferenceSession:
