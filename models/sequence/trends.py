@@ -78,4 +78,5 @@ def by_cut(cases: Cases) -> Iterator[tuple[int, NDArray[np.intp]]]:
     cut_ms = cases.turns.time_ms // REFRESH_MS * REFRESH_MS
     order = np.argsort(cut_ms, kind="stable")
     times, start = np.unique(cut_ms[order], return_index=True)
-    yield from zip(times.tolist(), np.split(order, start[1:]), strict=True)
+    for at, stop in enumerate([*start[1:], len(order)]) if len(order) else ():
+        yield int(times[at]), order[start[at] : stop]

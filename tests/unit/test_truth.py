@@ -10,6 +10,7 @@ import pytest
 from segue.errors import InvalidInput
 from segue.events import NO_ITEM, Events, Kind
 from segue.simulator import Intent, LatentState, Shop, ShopConfig, Truth, dynamics
+from segue.simulator.population import mood
 
 DAY_MS = 86_400_000
 
@@ -238,6 +239,30 @@ def test_what_was_viewed_last_matters_beyond_taste(log, shop):
     assert informed > taste_only + 0.3
 
 
+def test_view_terms_are_the_parts_of_the_next_view_probability(shop):
+    truth = shop.truth()
+    rng = np.random.default_rng(5)
+    customer = rng.integers(len(truth.customers), size=60)
+    item, last = rng.choice(shop.catalogue.item, (2, 60))
+    last[:5] = NO_ITEM
+    t_ms = shop.config.start_ms + rng.choice([3, 17, 40], 60) * DAY_MS + rng.integers(DAY_MS, size=60)
+    by_mood, led = truth.view_terms(item, last, t_ms)
+    found = (by_mood * mood(truth.taste[customer], truth.items)).sum(axis=1) + led
+    place = {each: position for position, each in enumerate(shop.catalogue.item.tolist())}
+    for row, probability in enumerate(found):
+        expected = truth.next_view_probability(customer[row : row + 1], last[row : row + 1], int(t_ms[row]))
+        assert probability == pytest.approx(expected[0, place[item[row]]], abs=1e-15)
+
+
+def test_a_mean_mood_gives_the_mean_probability(shop):
+    truth = shop.truth()
+    everyone, t_ms = np.arange(40), shop.config.start_ms + 30 * DAY_MS
+    last = np.full(40, shop.catalogue.item[11])
+    mean = mood(truth.taste[everyone], truth.items).mean(axis=0, keepdims=True)
+    expected = truth.next_view_probability(everyone, last, t_ms).mean(axis=0)
+    assert truth.next_view_in_mood(mean, last[:1], t_ms)[0] == pytest.approx(expected)
+
+
 def test_the_truth_refuses_what_it_does_not_know(shop):
     truth, start_ms = shop.truth(), shop.config.start_ms
     with pytest.raises(InvalidInput, match="t_ms"):
@@ -248,3 +273,5 @@ def test_the_truth_refuses_what_it_does_not_know(shop):
         truth.purchase_probability(start_ms, horizon_days=0)
     with pytest.raises(InvalidInput, match="last_item"):
         truth.next_view_probability(np.array([0]), np.array([12345]), start_ms)
+    with pytest.raises(InvalidInput, match=r"^item: has 12345"):
+        truth.view_terms(np.array([12345]), np.array([NO_ITEM]), np.array([start_ms]))

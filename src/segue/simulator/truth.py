@@ -94,18 +94,70 @@ class Truth:
         Raises:
             InvalidInput: `t_ms` is outside the simulated days, or `last_item` names an item the shop does not have.
         """
+        return self.next_view_in_mood(mood(self.latent.taste[customer], self.items), last_item, t_ms)
+
+    def next_view_in_mood(self, moods: Floats, last_item: NDArray[np.int64], t_ms: int) -> Floats:
+        """`next_view_probability` of somebody known only by `moods`: how likely each category is what they look for.
+
+        Args:
+            moods: shape (k, categories), each row sums to 1: `population.mood` of a taste, or a mean of such.
+            last_item: shape (k,), likewise.
+            t_ms: likewise.
+
+        Returns:
+            Shape (k, m); each row sums to 1.
+
+        Raises:
+            InvalidInput: as `next_view_probability`.
+        """
         shelf = Shelf.on(self._day(t_ms), self.items)
-        by_taste = mood(self.latent.taste[customer], self.items) @ shelf.probability
-        order = np.argsort(self.catalogue.item)
-        place = order[np.searchsorted(self.catalogue.item, last_item, sorter=order).clip(0, len(order) - 1)]
-        known = self.catalogue.item[place] == last_item
-        if unknown := set(last_item[~known].tolist()) - {NO_ITEM}:
-            raise InvalidInput.because("last_item", f"has {unknown.pop()}, which is no item of this shop")
-        followers = self.items.followers[place]
-        weight = self.config.follow_ratio * FOLLOWER_WEIGHT * (shelf.launched[followers] & known[:, None])
-        probability = by_taste * (1.0 - weight.sum(axis=1, keepdims=True))
-        np.add.at(probability, (np.arange(len(customer))[:, None], followers), weight)
+        followers, weight = self._lead(last_item, shelf)
+        probability = (moods @ shelf.probability) * (1.0 - weight.sum(axis=1, keepdims=True))
+        np.add.at(probability, (np.arange(len(moods))[:, None], followers), weight)
         return probability
+
+    def view_terms(
+        self, item: NDArray[np.int64], last_item: NDArray[np.int64], t_ms: NDArray[np.int64]
+    ) -> tuple[Floats, Floats]:
+        """What the probability of views owes to the mood and what to the view before: `by_mood @ mood + led`.
+
+        Args:
+            item: shape (k,), item ids viewed.
+            last_item: shape (k,), the ids viewed before each, `NO_ITEM` before the first.
+            t_ms: shape (k,), when.
+
+        Returns:
+            by_mood: shape (k, categories); led: shape (k,). Both are 0 where the shop did not sell the item that day.
+
+        Raises:
+            InvalidInput: a moment is outside the simulated days, or an id is no item of this shop.
+        """
+        viewed = self._place("item", item)
+        by_mood, led = np.zeros((len(item), len(self.items.centroid))), np.zeros(len(item))
+        days = np.array([self._day(t) for t in t_ms.tolist()], np.int64)
+        for day in np.unique(days).tolist():
+            rows = np.flatnonzero(days == day)
+            shelf = Shelf.on(day, self.items)
+            followers, weight = self._lead(last_item[rows], shelf)
+            led[rows] = np.where(followers == viewed[rows, None], weight, 0.0).sum(axis=1)
+            by_mood[rows] = shelf.probability[:, viewed[rows]].T * (1.0 - weight.sum(axis=1, keepdims=True))
+        return by_mood, led
+
+    def _lead(self, last_item: NDArray[np.int64], shelf: Shelf) -> tuple[NDArray[np.int32], Floats]:
+        """Where views of these items lead, positions, and how likely: (k, FOLLOWER_COUNT) each."""
+        known = last_item != NO_ITEM
+        place = np.zeros(len(last_item), np.int64)
+        place[known] = self._place("last_item", last_item[known])
+        followers = self.items.followers[place]
+        return followers, self.config.follow_ratio * FOLLOWER_WEIGHT * (shelf.launched[followers] & known[:, None])
+
+    def _place(self, field: str, item: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions of item ids in the catalogue, same shape."""
+        order = np.argsort(self.catalogue.item)
+        place = order[np.searchsorted(self.catalogue.item, item, sorter=order).clip(0, len(order) - 1)]
+        if unknown := set(item[self.catalogue.item[place] != item].tolist()):
+            raise InvalidInput.because(field, f"has {unknown.pop()}, which is no item of this shop")
+        return place
 
     def _day(self, t_ms: int) -> int:
         day = (t_ms - self.config.start_ms) // DAY_MS
