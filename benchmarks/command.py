@@ -6,7 +6,7 @@ from importlib import import_module
 
 from benchmarks.table import Comparison, show
 
-NAMES = ("point_in_time", "online_read", "calls", "collector", "updater", "simulator")
+NAMES = ("point_in_time", "online_read", "calls", "ranking", "collector", "updater", "simulator")
 
 
 def command(parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], Sequence[Comparison]]) -> None:

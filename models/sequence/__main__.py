@@ -169,11 +169,25 @@ def embed(args: argparse.Namespace) -> None:
     print(f"{args.out}: {embedding.summary(made)}")
 
 
+def oracle(args: argparse.Namespace) -> None:
+    """Train on a simulated shop, or take a stored bundle, and say how near it comes to who knows the truth."""
+    from models.sequence import oracle as program
+
+    program.run(args)
+
+
+def news(args: argparse.Namespace) -> None:
+    """Judge what updates with every click beside fitted models, on a log of news split by time."""
+    from models.sequence import hour
+
+    hour.run(args)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m models.sequence", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     shop = HERE / "configs" / "shop.toml"
-    for run in (train, evaluate, benchmark):
+    for run in (train, evaluate, benchmark, embed, oracle, news):
         command = commands.add_parser(
             run.__name__,
             help=run.__doc__,
@@ -181,51 +195,61 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         command.set_defaults(run=run)
-        command.add_argument("--report-dir", type=Path, default=Path(".segue/reports"), help="where the report goes")
-        if run is not benchmark:
+        if run not in {embed, oracle}:
+            command.add_argument(
+                "--report-dir", type=Path, default=Path(".segue/reports"), help="where the report goes"
+            )
+        if run in {train, evaluate, embed}:
             command.add_argument("--lake", default=".segue/lake", help="directory or URL of the event lake")
+        if run in {train, evaluate, embed, oracle}:
             command.add_argument("--store", type=Path, default=Path(".segue/bentoml"), help="home of the model store")
-        if run is not evaluate:
+        if run in {train, benchmark, oracle, news}:
             command.add_argument("--config", type=Path, default=shop, help="what to train, TOML")
             command.add_argument("--seed", type=int, help="instead of the configuration's")
+        if run in {train, benchmark, news}:
             command.add_argument(
                 "--threads", type=int, default=1, help="of the processor; more help only on idle cores"
             )
             command.add_argument("--checkpoint", type=Path, help="folder to write to every epoch, and to resume from")
+        if run in {benchmark, news}:
+            command.add_argument("--data", type=Path, required=True, help="folder of a public data set")
+            command.add_argument(
+                "--models",
+                nargs="+",
+                default=["markov", "popularity"],
+                help="others are compared with the first",
+                metavar="NAME",
+            )
+        if run in {evaluate, embed}:
+            command.add_argument("--bundle", default="next_item", help="name or tag in the model store")
     commands.choices["train"].add_argument(
         "--plans", type=Path, default=Path(".segue/plans"), help="where the serving plans are"
     )
-    bench = commands.choices["benchmark"]
-    bench.add_argument("--data", type=Path, required=True, help="folder of a public data set")
-    bench.add_argument("--protocol", default="leave-one-out", help="leave-one-out, published-split or temporal")
-    bench.add_argument(
-        "--models",
-        nargs="+",
-        default=["markov", "popularity"],
-        help="others are compared with the first",
-        metavar="NAME",
+    commands.choices["benchmark"].add_argument(
+        "--protocol", default="leave-one-out", help="leave-one-out, published-split or temporal"
     )
     commands.choices["evaluate"].add_argument(
         "--service", help="host:port of a running recommendation service to ask instead of the bundle's own files"
     )
-    commands.choices["evaluate"].add_argument("--bundle", default="next_item", help="name or tag in the model store")
-    _embed_command(commands)
+    labels = commands.choices["embed"]
+    labels.add_argument(
+        "--labels", type=Path, required=True, help="Parquet with the columns customer and event_timestamp"
+    )
+    labels.add_argument("--out", type=Path, required=True, help="Parquet file to write")
+    labels.add_argument("--ttl-days", type=int, default=7, help="how long after its time an embedding may be used")
+    _shop_options(commands.choices["oracle"])
+    commands.choices["news"].add_argument(
+        "--days", type=float, default=5, help="from how long before validation on clicks are counted"
+    )
     return parser
 
 
-def _embed_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser(
-        "embed", help=embed.__doc__, description=embed.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    command.set_defaults(run=embed)
-    command.add_argument(
-        "--labels", type=Path, required=True, help="Parquet with the columns customer and event_timestamp"
-    )
-    command.add_argument("--out", type=Path, required=True, help="Parquet file to write")
-    command.add_argument("--bundle", default="next_item", help="name or tag in the model store")
-    command.add_argument("--ttl-days", type=int, default=7, help="how long after its time an embedding may be used")
-    command.add_argument("--lake", default=".segue/lake", help="directory or URL of the event lake")
-    command.add_argument("--store", type=Path, default=Path(".segue/bentoml"), help="home of the model store")
+def _shop_options(command: argparse.ArgumentParser) -> None:
+    sizes = {"customers": 6000, "items": 2000, "days": 90, "shop-seed": 7, "width": 220}
+    for name, default in sizes.items():
+        meaning = "characters of the table" if name == "width" else "of the simulated shop"
+        command.add_argument(f"--{name}", type=int, default=default, help=meaning)
+    command.add_argument("--bundle", help="name or tag in the model store, instead of training")
 
 
 if __name__ == "__main__":
