@@ -8,6 +8,7 @@ Letters in shapes: n windows, w positions, v vocabulary (index 0 is padding), s 
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -42,11 +43,11 @@ class Mixture:
     """What the trend counts, likewise; see `Known.trend`."""
 
     def __post_init__(self) -> None:
-        if not (0 < self.age_decay <= 1 and self.smoothing > 0):
+        if not (0 < self.age_decay <= 1 and 0 < self.smoothing < math.inf):
             raise ValueError(f"age_decay is {self.age_decay} and smoothing {self.smoothing}")
         for name in ("weight", "trust"):
             value = getattr(self, name)
-            if len(value) != len(LENGTHS) or min(value) < 0:
+            if len(value) != len(LENGTHS) or not all(0 <= each < math.inf for each in value):
                 raise ValueError(f"{name} is {value}, must be {len(LENGTHS)} values from 0")
 
 
