@@ -119,13 +119,40 @@ def test_the_closed_form_gradient_is_that_of_the_mean_cross_entropy(monkeypatch,
     torch.testing.assert_close((hidden.grad, item.grad), gradients)
 
 
+@pytest.mark.parametrize("chunk_scores", [1, 300, 1 << 20])
+def test_the_closed_form_gradient_of_the_sampled_loss_is_that_of_the_formula(monkeypatch, chunk_scores):
+    monkeypatch.setattr(losses, "CHUNK_SCORES", chunk_scores)
+    torch.manual_seed(2)
+    hidden, item = torch.randn(75, 8, requires_grad=True), torch.randn(40, 8, requires_grad=True)
+    target, drawn = torch.randint(1, 40, (75,)), torch.randint(1, 40, (12,))
+    drawn[3] = drawn[4]
+    positive = (hidden * item[target]).sum(dim=1, keepdim=True)
+    negative = hidden @ item[drawn].T + math.log(38 / 12)
+    negative = negative.masked_fill(drawn == target[:, None], -torch.inf)
+    expected = cross_entropy(torch.cat([positive, negative], dim=1), torch.zeros(75, dtype=torch.int64))
+    gradients = torch.autograd.grad(expected, (hidden, item))
+    total = losses.sampled_softmax(hidden, item, target, drawn)
+    assert total / 75 == pytest.approx(expected.item(), rel=1e-5)
+    torch.testing.assert_close((hidden.grad, item.grad), gradients)
+
+
+def test_where_nothing_but_the_target_is_drawn_there_is_nothing_to_learn():
+    hidden, item = torch.randn(3, 8, requires_grad=True), torch.randn(5, 8, requires_grad=True)
+    same = torch.full((3,), 2)
+    assert losses.sampled_softmax(hidden, item, same, same) == 0
+    assert not hidden.grad.any()
+    assert not item.grad.any()
+
+
 def test_the_sampled_loss_estimates_the_full_one():
     torch.manual_seed(3)
-    hidden, item, target = torch.randn(64, 8), torch.randn(50, 8) * 0.3, torch.randint(1, 50, (64,))
-    item[0] = 100  # padding, never drawn
+    hidden, item = torch.randn(64, 8, requires_grad=True), (torch.randn(50, 8) * 0.3).requires_grad_()
+    target = torch.randint(1, 50, (64,))
+    with torch.no_grad():
+        item[0] = 100  # padding, never drawn
     full = cross_entropy(hidden @ item[1:].T, target - 1, reduction="sum").item()
     draws = (torch.randint(1, 50, (40,)) for _ in range(100))
-    sampled = np.mean([losses.sampled_softmax(hidden, item, target, drawn).item() for drawn in draws])
+    sampled = np.mean([losses.sampled_softmax(hidden, item, target, drawn) for drawn in draws])
     assert sampled == pytest.approx(full, rel=0.03)
 
 
