@@ -12,7 +12,7 @@ from models.sequence import baselines, blend
 from models.sequence.baselines import Fitted
 from models.sequence.blend import Blend, strongest
 from models.sequence.config import CHOICES
-from models.sequence.evaluate import Evaluation, judge
+from models.sequence.evaluate import Evaluation, joined, judge
 from models.sequence.protocols import Posed
 from models.sequence.ranking import ItemScorer, recommender
 from models.sequence.scoring import Deep
@@ -78,13 +78,7 @@ class Benchmark:
                 answers = {name: recommender(scorer, vocabulary, include_seen=seen)}
                 evaluations.append(judge(self.posed.split.test, vocabulary, answers))
             self.ask_seconds[name] = time.process_time() - began
-        first, *_ = evaluations
-        return Evaluation(
-            first.cases,
-            first.is_known,
-            best={name: best for each in evaluations for name, best in each.best.items()},
-            rank={name: rank for each in evaluations for name, rank in each.rank.items()},
-        )
+        return joined(evaluations)
 
     def contender(self, name: str) -> Contender:
         """The contender of that name, fitted."""

@@ -4,7 +4,7 @@ A recommender is asked the way a service is: a prefix in, the best items out. Wh
 and so does an item that was new after training.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -204,3 +204,14 @@ def judge(cases: Cases, vocabulary: Vocabulary, recommenders: Mapping[str, Recom
     best = {name: recommend(cases.prefixes) for name, recommend in recommenders.items()}
     rank = {name: rank_in(each, cases) for name, each in best.items()}
     return Evaluation(cases, vocabulary.index(cases.turns.item) > 0, best, rank)
+
+
+def joined(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Evaluations of the same cases as one."""
+    first, *_ = evaluations
+    return Evaluation(
+        first.cases,
+        first.is_known,
+        best={name: best for each in evaluations for name, best in each.best.items()},
+        rank={name: rank for each in evaluations for name, rank in each.rank.items()},
+    )

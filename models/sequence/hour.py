@@ -15,7 +15,7 @@ from rich.console import Console
 
 from models.sequence import config, protocols
 from models.sequence.benchmark import DEEP, Benchmark
-from models.sequence.evaluate import Estimate, Evaluation, Recommender, judge, recall
+from models.sequence.evaluate import Estimate, Evaluation, Recommender, joined, judge, recall
 from models.sequence.live import HOUR_MS, Stream
 from models.sequence.news import News, ages_of, choose, fit_trees, recommender
 from models.sequence.protocols import Posed
@@ -73,17 +73,6 @@ class Online:
             return news.retrieve(split.test, final, split.final.vocabulary).recommend(trees)
 
         return recommend
-
-
-def joined(evaluations: list[Evaluation]) -> Evaluation:
-    """Evaluations of the same cases as one."""
-    first, *_ = evaluations
-    return Evaluation(
-        first.cases,
-        first.is_known,
-        best={name: best for each in evaluations for name, best in each.best.items()},
-        rank={name: rank for each in evaluations for name, rank in each.rank.items()},
-    )
 
 
 def recall_by_age(evaluation: Evaluation, stream: Stream, posed: Posed) -> dict[str, dict[str, float]]:

@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from segue.errors import BundleError
 
 MANIFEST = "manifest.json"
@@ -84,6 +87,19 @@ class Bundle:
         manifest = Manifest(**given)
         _verify(path, manifest, version)
         return cls(path, manifest, version)
+
+
+def read_arrays(path: Path, names: Sequence[str], problem: str) -> list[NDArray]:
+    """The arrays of these names in the .npz file at `path`, in that order.
+
+    Raises:
+        BundleError: with `problem`; the file does not hold them.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [file[name] for name in names]
+    except Exception as error:  # numpy and zipfile have one for each way to be no such file
+        raise BundleError(f"{path.name}: {problem}: {error}") from error
 
 
 def write(path: Path, manifest: Manifest) -> None:

@@ -20,8 +20,11 @@ from segue.catalogue import Catalogue
 from segue.errors import BundleError
 from segue.events import NO_ITEM, Kind
 from segue.history import Histories, Times, before, resolve
+from segue.inference.bundle import read_arrays
 
 STEMS, CATEGORIES = "stems.npz", "categories.json"
+ARRAYS = ("stem", "offsets", "index", "share", "rest")
+"""What STEMS holds of the cohorts, in the order of their fields."""
 
 DEPTH = 3
 """The most words of a stem."""
@@ -147,7 +150,7 @@ class Cohorts:
 
     def save(self, directory: Path) -> None:
         """Write the cohorts as two files, STEMS and CATEGORIES."""
-        arrays = {name: getattr(self, name) for name in ("stem", "offsets", "index", "share", "rest")}
+        arrays = {name: getattr(self, name) for name in ARRAYS}
         np.savez(directory / STEMS, **arrays, item=self.categories.item, code=self.categories.code)
         (directory / CATEGORIES).write_text(json.dumps(self.categories.names) + "\n")
 
@@ -158,13 +161,12 @@ class Cohorts:
         Raises:
             BundleError: the files hold no such cohorts.
         """
+        item, code, *arrays = read_arrays(stems, ("item", "code", *ARRAYS), "holds no cohorts")
         try:
-            names = json.loads(categories.read_bytes())
-            with np.load(stems, allow_pickle=False) as file:
-                known = Categories(tuple(names), file["item"], file["code"])
-                cohorts = cls(known, *(file[name] for name in ("stem", "offsets", "index", "share", "rest")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            known = Categories(tuple(json.loads(categories.read_bytes())), item, code)
+        except (OSError, ValueError, TypeError) as error:
             raise BundleError(f"{stems.name}: holds no cohorts: {error}") from error
+        cohorts = cls(known, *arrays)
         if problem := cohorts._problem(size):
             raise BundleError(f"{stems.name}: {problem}")
         return cohorts

@@ -13,13 +13,13 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segue.catalogue import Catalogue
 from segue.errors import BundleError
+from segue.inference.bundle import read_arrays
 from segue.inference.sequence import FRESH_MAX
 
 CONTENT = "content.npz"
@@ -114,11 +114,7 @@ class ContentMap:
         Raises:
             BundleError: the file holds no such map.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                made = cls(file["token"], file["weight"], file["base"])
-        except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile) as error:
-            raise BundleError(f"{path.name}: is no content map: {error}") from error
+        made = cls(*read_arrays(path, ("token", "weight", "base"), "is no content map"))
         if problem := made._problem(width):
             raise BundleError(f"{path.name}: {problem}")
         return made

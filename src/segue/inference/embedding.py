@@ -8,7 +8,7 @@ Two versions of an encoder do not share coordinates: a number that one of them p
 in the other. So every batch of embeddings names its encoder, and refuses to meet one of another.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any, Self
@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.errors import BundleError, EncoderMismatch, InvalidInput
-from segue.events import NO_ITEM
 from segue.features.batch import DAY_MS
 from segue.features.sequence import item_sequences
 from segue.history import HISTORY_LIMIT, Histories, Times
 from segue.inference.answers import Part, Status
 from segue.inference.bundle import Bundle
 from segue.inference.graph import EMBEDDING, Question, feeding, open_session
-from segue.inference.sequence import FAMILY, GRAPH, ITEMS, POSITIONS_MAX, SCORES_MAX
+from segue.inference.sequence import GRAPH, ITEMS, chunks, vocabulary_of
 from segue.inference.windows import Vocabulary, Windows
 
 VIEW = "customer_embedding"
@@ -221,14 +220,10 @@ class Encoder:
         """
         if not 1 <= ttl_ms <= TTL_MAX_MS:
             raise InvalidInput.because("ttl_ms", f"is {ttl_ms}, must be from 1 to {TTL_MAX_MS}")
-        if bundle.manifest.family != FAMILY:
-            raise BundleError(f"bundle {bundle.version}: is of family {bundle.manifest.family!r}, not {FAMILY!r}")
-        item = np.load(bundle.file(ITEMS), allow_pickle=False)
-        if item.dtype != np.int64 or item[0] != NO_ITEM or not (np.diff(item[1:]) > 0).all():
-            raise BundleError(f"bundle {bundle.version}: {ITEMS} is not padding and then ascending int64 ids")
+        vocabulary = vocabulary_of(bundle)
         session = open_session(bundle.file(GRAPH))
         length = int(bundle.manifest.config["length"])
-        return cls(session, Vocabulary(item), length=length, version=EncoderVersion.of(bundle), ttl_ms=ttl_ms)
+        return cls(session, vocabulary, length=length, version=EncoderVersion.of(bundle), ttl_ms=ttl_ms)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -255,22 +250,11 @@ class Encoder:
         windows = self._vocabulary.windows(sequences, self._length)
         known = windows.items[:, -1] > 0
         matrix = np.full((len(histories), self.width), np.nan, np.float32)
-        for rows in self._chunks(windows):
+        # ONNX Runtime computes the scores whether or not they are asked for.
+        for rows in chunks(windows, len(self._vocabulary)):
             matrix[rows] = self._vectors(windows[rows].trimmed())
         status = tuple(Status.PRESENT if each else Status.MISSING for each in known.tolist())
         return Embeddings(matrix, status, now_ms, now_ms + self.ttl_ms, self.version)
-
-    def _chunks(self, windows: Windows) -> Iterator[NDArray[np.intp]]:
-        """The rows that have an item, those of like length together.
-
-        As few at a time as where the graph ranks: ONNX Runtime computes the scores whether or not they are asked for.
-        """
-        lengths = (windows.items > 0).sum(axis=1)
-        rows = np.argsort(lengths, kind="stable")
-        rows = rows[lengths[rows] > 0]
-        size = max(1, min(SCORES_MAX // len(self._vocabulary), POSITIONS_MAX // windows.items.shape[1]))
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size]
 
     def _vectors(self, windows: Windows) -> NDArray[np.float32]:
         """The vector of each row, shape (n, d)."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.errors import BundleError
+from segue.inference.bundle import read_arrays
 
 DENSE_CELLS_MAX = 1 << 18
 """Sums over fewer cells than this are made in place; with more, sorting what there is costs less."""
@@ -40,7 +41,8 @@ class ItemTable:
         """The sum of the rows of `items` (n, w), each counting its weight in `weights` (n, w); index 0 says nothing."""
         row, place = np.nonzero(items)
         item = items[row, place]
-        start, count = self.offsets[item], np.diff(self.offsets)[item]
+        start = self.offsets[item]
+        count = self.offsets[item + 1] - start
         source = np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
         value = np.repeat(weights[row, place], count) * self.weight[source]
         cell = np.repeat(row, count) * len(self) + self.index[source]
@@ -70,11 +72,7 @@ class ItemTable:
         Raises:
             BundleError: the file holds no such table.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                table = cls(file["offsets"], file["index"], file["weight"])
-        except Exception as error:  # numpy and zipfile have one for each way to be no such file
-            raise BundleError(f"{path.name}: is no item table: {error}") from error
+        table = cls(*read_arrays(path, ("offsets", "index", "weight"), "is no item table"))
         if problem := table._problem(size):
             raise BundleError(f"{path.name}: {problem}")
         return table

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -36,7 +37,7 @@ class Known:
         fresh = np.zeros((1, width), np.float32)
         return cls(vocabulary, external_id, fresh, count, Popular.of(count), is_live=False)
 
-    @property
+    @cached_property
     def trend(self) -> NDArray[np.float32]:
         """What the present says for each item, shape (v + max(1, f),); nothing while nothing live is known."""
         size = self.vocabulary.trained_count + len(self.fresh)

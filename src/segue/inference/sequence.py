@@ -145,27 +145,23 @@ class SequenceScorer:
         Raises:
             BundleError: the bundle is of another family, or its files do not fit together.
         """
-        if bundle.manifest.family != FAMILY:
-            raise BundleError(f"bundle {bundle.version}: is of family {bundle.manifest.family!r}, not {FAMILY!r}")
-        item = np.load(bundle.file(ITEMS), allow_pickle=False)
+        vocabulary = vocabulary_of(bundle)
         popularity = np.load(bundle.file(POPULARITY), allow_pickle=False)
         external_id = json.loads(bundle.file(EXTERNAL_IDS).read_bytes())
-        if not len(item) == len(popularity) == len(external_id) > 1:
-            sizes = f"{len(item)} items, {len(popularity)} counts, {len(external_id)} external ids"
+        if not len(vocabulary) == len(popularity) == len(external_id) > 1:
+            sizes = f"{len(vocabulary)} items, {len(popularity)} counts, {len(external_id)} external ids"
             raise BundleError(f"bundle {bundle.version}: its files disagree: {sizes}")
-        if item.dtype != np.int64 or item[0] != NO_ITEM or not (np.diff(item[1:]) > 0).all():
-            raise BundleError(f"bundle {bundle.version}: {ITEMS} is not padding and then ascending int64 ids")
         has_cohorts = {STEMS, CATEGORIES} <= set(bundle.manifest.files)
         return cls(
             rank=open_graph(bundle.file(GRAPH)),
-            vocabulary=Vocabulary(item),
+            vocabulary=vocabulary,
             external_id=external_id,
             popularity=popularity,
             length=int(bundle.manifest.config["length"]),
             width=int(bundle.manifest.config["width"]),
             version=bundle.version,
-            followers=Followers.load(bundle.file(TABLE), bundle.file(MIXTURE), len(item)),
-            cohorts=Cohorts.load(bundle.file(STEMS), bundle.file(CATEGORIES), len(item)) if has_cohorts else None,
+            followers=Followers.load(bundle.file(TABLE), bundle.file(MIXTURE), len(vocabulary)),
+            cohorts=Cohorts.load(bundle.file(STEMS), bundle.file(CATEGORIES), len(vocabulary)) if has_cohorts else None,
         )
 
     def warm_up(self) -> None:
@@ -208,7 +204,7 @@ class SequenceScorer:
         if not include_seen:
             barred = np.hstack([barred, seen.items])
         answers: dict[int, Recommendation] = {}
-        for rows in self._chunks(windows) if encode else ():
+        for rows in chunks(windows, len(known.vocabulary)) if encode else ():
             made = self._encoded(known, windows[rows], seen.items[rows], barred[rows], limit)
             answers.update(zip(rows.tolist(), made, strict=True))
         for row in set(range(len(sequences))) - set(answers):
@@ -245,14 +241,32 @@ class SequenceScorer:
         rung = Rung.TRENDING if known.is_live else Rung.POPULAR
         return _recommendation(known, known.popular.ranked(barred, limit), rung)
 
-    def _chunks(self, windows: Windows) -> Iterator[NDArray[np.intp]]:
-        """The rows that have an item, those of like length together: little of what the graph reads is padding."""
-        lengths = (windows.items > 0).sum(axis=1)
-        rows = np.argsort(lengths, kind="stable")
-        rows = rows[lengths[rows] > 0]
-        size = max(1, min(SCORES_MAX // len(self.vocabulary), POSITIONS_MAX // windows.items.shape[1]))
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size]
+
+def vocabulary_of(bundle: Bundle) -> Vocabulary:
+    """The items that a sequence bundle was trained on.
+
+    Raises:
+        BundleError: the bundle is of another family, or its file of items is none.
+    """
+    if bundle.manifest.family != FAMILY:
+        raise BundleError(f"bundle {bundle.version}: is of family {bundle.manifest.family!r}, not {FAMILY!r}")
+    item = np.load(bundle.file(ITEMS), allow_pickle=False)
+    if item.dtype != np.int64 or item[0] != NO_ITEM or not (np.diff(item[1:]) > 0).all():
+        raise BundleError(f"bundle {bundle.version}: {ITEMS} is not padding and then ascending int64 ids")
+    return Vocabulary(item)
+
+
+def chunks(windows: Windows, vocabulary_size: int) -> Iterator[NDArray[np.intp]]:
+    """The rows that have an item, those of like length together, as few at a time as the graph's memory is bounded by.
+
+    Little of what the graph reads is padding then.
+    """
+    lengths = (windows.items > 0).sum(axis=1)
+    rows = np.argsort(lengths, kind="stable")
+    rows = rows[lengths[rows] > 0]
+    size = max(1, min(SCORES_MAX // vocabulary_size, POSITIONS_MAX // windows.items.shape[1]))
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def _barred(vocabulary: Vocabulary, exclude: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
