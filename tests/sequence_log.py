@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.sequence.baselines import recommenders
+from models.sequence.baselines import beside, recommenders
 from models.sequence.config import Config
 from models.sequence.dataset import Dataset, split
 from models.sequence.evaluate import by_scorer, evaluate
@@ -71,13 +71,14 @@ def run(directory: Path, config: Config = CONFIG) -> Run:
     named = np.array([f"sku-{number}" for number in range(len(ITEMS))], object)
     nothing = np.full(len(ITEMS), "", object)
     catalogue = Catalogue(ITEMS, named, nothing, np.zeros(len(ITEMS), np.int64))
-    parts = Parts.learn(events(), dataset, trained, catalogue, config)
+    counted = beside(dataset, config)
+    parts = Parts.learn(events(), dataset, trained, catalogue, config, counted=counted["markov"])
     in_torch = as_scorer(torch_rank(trained.model), dataset.final, config, parts.followers)
     evaluation = evaluate(
         dataset.test,
         dataset.final.vocabulary,
         by_scorer(in_torch, include_seen=config.include_seen),
-        recommenders(dataset, config),
+        recommenders(dataset, config, counted),
     )
     export_graph(trained.model, directory / GRAPH)
     export(

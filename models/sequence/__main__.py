@@ -51,7 +51,8 @@ def train(args: argparse.Namespace) -> None:
         data, first_seen = dataset.split(events, settings), report.FirstSeen.of(events)
     trained = fit(data, settings, console=console, checkpoint=args.checkpoint)
     with console.status("learning what goes with the encoder"):
-        parts = Parts.learn(events, data, trained, lake.catalogue(), settings)
+        counted = baselines.beside(data, settings)
+        parts = Parts.learn(events, data, trained, lake.catalogue(), settings, counted=counted["markov"])
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         with console.status("exporting to ONNX and comparing the answers"):
@@ -66,7 +67,7 @@ def train(args: argparse.Namespace) -> None:
                 data.test,
                 data.final.vocabulary,
                 Following(scorer, Live.of(events), data.test, settings.include_seen),
-                baselines.recommenders(data, settings),
+                baselines.recommenders(data, settings, counted),
             )
         export.export(
             directory,

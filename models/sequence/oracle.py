@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.sequence import baselines, config, dataset
+from models.sequence.baselines import Fitted
 from models.sequence.config import Config
 from models.sequence.dataset import Cases, Dataset, take
 from models.sequence.evaluate import (
@@ -229,22 +230,24 @@ def run(args: argparse.Namespace) -> None:
         validation_ms, test_ms = given.pop("cuts_ms")
         settings = config.resolve(given)
         data = dataset.split(events, settings, (validation_ms, test_ms))
+        counted = baselines.beside(data, settings)
         scorer = SequenceScorer.load(bundle)
     else:
         settings = config.read(args.config, seed=args.seed)
         data = dataset.split(events, settings)
-        scorer = trained(data, settings, live, console)
+        counted = baselines.beside(data, settings)
+        scorer = trained(data, settings, counted["markov"], live, console)
     model = Following(scorer, live, data.test, settings.include_seen)
-    evaluation = compare(data, events, shop.truth(), settings, model, baselines.recommenders(data, settings))
+    evaluation = compare(data, events, shop.truth(), settings, model, baselines.recommenders(data, settings, counted))
     console.print(table(evaluation))
     bought = asked_by_purchase(events, data.test)
     console.print(f"{MODEL}: {scorer.version}, seed {settings.seed}; {bought} turns are purchases", highlight=False)
 
 
-def trained(data: Dataset, settings: Config, live: Live, console: Console) -> SequenceScorer:
+def trained(data: Dataset, settings: Config, counted: Fitted, live: Live, console: Console) -> SequenceScorer:
     """What `train` would export."""
     found = fit(data, settings, console=console)
-    followers = mixed_in(data, found, live, include_seen=settings.include_seen)
+    followers = mixed_in(data, found, counted, live, include_seen=settings.include_seen)
     return as_scorer(torch_rank(found.model), data.final, settings, followers)
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from models.sequence import baselines, blend, content, ladder, related, trends
+from models.sequence import blend, content, ladder, related, trends
+from models.sequence.baselines import Fitted
 from models.sequence.blend import Blend, strongest
 from models.sequence.config import Config
 from models.sequence.dataset import Dataset, Split
@@ -35,10 +36,19 @@ class Parts:
     """Where items that come later belong among those of training."""
 
     @classmethod
-    def learn(cls, events: Events, dataset: Dataset, trained: Trained, catalogue: Catalogue, config: Config) -> Self:
-        """Learn from `dataset`, a split of `events`, beside the encoder that was trained on it."""
+    def learn(
+        cls,
+        events: Events,
+        dataset: Dataset,
+        trained: Trained,
+        catalogue: Catalogue,
+        config: Config,
+        *,
+        counted: Fitted,
+    ) -> Self:
+        """Learn from `dataset`, a split of `events`, beside the encoder and the markov baseline fitted on it."""
         return cls(
-            mixed_in(dataset, trained, Live.of(events), include_seen=config.include_seen),
+            mixed_in(dataset, trained, counted, Live.of(events), include_seen=config.include_seen),
             related.learn(Timelines.of(events), dataset.final.vocabulary, dataset.cuts_ms[1]),
             ladder.learn(events, dataset, catalogue, config),
             content.fit(trained, dataset, catalogue, config).map,
@@ -53,12 +63,10 @@ class Parts:
         self.content.save(directory / CONTENT)
 
 
-def mixed_in(split: Split, trained: Trained, live: Live | None = None, *, include_seen: bool) -> Followers:
-    """What was counted and how it is mixed with the encoder and, if `live`, with the trend, as validation chooses."""
-    counted = baselines.fit("markov", split, include_seen=include_seen)
+def mixed_in(split: Split, trained: Trained, counted: Fitted, live: Live, *, include_seen: bool) -> Followers:
+    """What was `counted`, and how it is mixed with the encoder and the trend, as validation chooses."""
     encoder, vocabulary = Deep(trained.choosing), split.choosing.vocabulary
     mixture = blend.choose(encoder, counted.choosing, vocabulary, split.validation, include_seen=include_seen)
     chosen = Blend(encoder, Followers(strongest(counted.choosing.table), mixture))
-    if live is not None:
-        mixture = trends.choose(chosen, live, vocabulary, split.validation, include_seen=include_seen)
+    mixture = trends.choose(chosen, live, vocabulary, split.validation, include_seen=include_seen)
     return Followers(strongest(counted.scorer.table), mixture)

@@ -111,12 +111,17 @@ def names(item_count: int, ease_items_max: int = EASE_ITEMS_MAX) -> list[str]:
     return [name for name, family in FAMILIES.items() if family.table is not ease or item_count <= ease_items_max]
 
 
-def recommenders(split: Split, config: Config) -> dict[str, Recommender]:
+def beside(split: Split, config: Config) -> dict[str, Fitted]:
     """Every baseline that is cheap beside a training run: chosen on validation, fitted on the final corpus."""
-    vocabulary = split.final.vocabulary
-    seen = config.include_seen
     return {
-        name: recommender(fit(name, split, include_seen=seen).scorer, vocabulary, include_seen=seen)
-        for name in names(len(vocabulary), BESIDE_EASE_ITEMS_MAX)
+        name: fit(name, split, include_seen=config.include_seen)
+        for name in names(len(split.final.vocabulary), BESIDE_EASE_ITEMS_MAX)
         if name in BESIDE
     }
+
+
+def recommenders(split: Split, config: Config, fitted: Mapping[str, Fitted] | None = None) -> dict[str, Recommender]:
+    """What the baselines `fitted` recommend; those of `beside` unless given."""
+    vocabulary, seen = split.final.vocabulary, config.include_seen
+    given = beside(split, config) if fitted is None else fitted
+    return {name: recommender(each.scorer, vocabulary, include_seen=seen) for name, each in given.items()}
